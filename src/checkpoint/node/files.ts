@@ -1,0 +1,91 @@
+// Files of the local disk: folders and single files as FileSet, range reads by FileHandle.
+import { type FileHandle, open, readdir, stat } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { FileError } from '../../core/errors.ts'
+import type { ByteSource, FileSet } from '../types.ts'
+
+class DiskSource implements ByteSource {
+  readonly name: string
+  readonly size: number
+  private readonly handle: FileHandle
+  constructor(name: string, size: number, handle: FileHandle) {
+    this.name = name
+    this.size = size
+    this.handle = handle
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    if (offset + length > this.size) {
+      throw new FileError(
+        `Cannot read "${this.name}": bytes ${offset} to ${offset + length} were asked for, the file has ${this.size}`,
+        {
+          file: this.name,
+          offset,
+          expected: offset + length,
+          actual: this.size,
+        },
+      )
+    }
+    const bytes = new Uint8Array(length)
+    let done = 0
+    while (done < length) {
+      const { bytesRead } = await this.handle.read(bytes, done, Math.min(length - done, 1 << 30), offset + done)
+      if (bytesRead === 0)
+        throw new FileError(`Cannot read "${this.name}": it became shorter while being read`, { file: this.name })
+      done += bytesRead
+    }
+    return bytes
+  }
+
+  async close(): Promise<void> {
+    await this.handle.close()
+  }
+}
+
+/** Opens one file for range reads. */
+export async function openFile(path: string, name = basename(path)): Promise<ByteSource> {
+  let handle: FileHandle
+  try {
+    handle = await open(path, 'r')
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code
+    throw new FileError(`Cannot open "${path}": ${code === 'ENOENT' ? 'there is no such file' : code}`, {
+      file: path,
+      cause,
+    })
+  }
+  const info = await handle.stat()
+  if (!info.isFile()) {
+    await handle.close()
+    throw new FileError(`Cannot open "${path}": it is not a regular file`, { file: path })
+  }
+  return new DiskSource(name, info.size, handle)
+}
+
+/** The files of a folder, or a set of one where `path` is a file (its siblings can be opened by name: shards). */
+export async function localFiles(path: string): Promise<FileSet & { single: string | undefined }> {
+  const info = await stat(path).catch(() => undefined)
+  if (!info)
+    throw new FileError(`Cannot open "${path}": there is no such file or folder`, {
+      file: path,
+      hint: 'check the path, or type "embedded" for the model that comes with fewbit',
+    })
+  const folder = info.isDirectory() ? path : dirname(path)
+  const checked = (name: string) => {
+    if (name !== basename(name) || name === '..' || name === '') {
+      throw new FileError(`Cannot open "${name}": a model's files must lie in its own folder`, { file: name, folder })
+    }
+    return join(folder, name)
+  }
+  return {
+    name: path,
+    single: info.isDirectory() ? undefined : basename(path),
+    list: async () =>
+      (await readdir(folder, { withFileTypes: true }))
+        .filter((e) => !e.isDirectory())
+        .map((e) => e.name)
+        .sort(),
+    has: async (name) => (await stat(checked(name)).catch(() => undefined))?.isFile() ?? false,
+    open: async (name) => openFile(checked(name), name),
+  }
+}

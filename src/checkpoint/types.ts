@@ -1,0 +1,67 @@
+// Containers: bytes <-> named tensors. Everything is read by range, from a file handle or a Blob; nothing is held twice.
+import type { JsonObject } from '../core/json.ts'
+
+/** Random access to the bytes of one file. */
+export interface ByteSource {
+  readonly name: string
+  readonly size: number
+  /** Exactly `length` bytes; throws FileError where the file is shorter. */
+  read(offset: number, length: number): Promise<Uint8Array>
+  close(): Promise<void>
+}
+
+/** A model's files: a folder, or a single file. Names never contain a path separator. */
+export interface FileSet {
+  /** What the user typed, for messages. */
+  readonly name: string
+  list(): Promise<readonly string[]>
+  has(name: string): Promise<boolean>
+  open(name: string): Promise<ByteSource>
+}
+
+/** Name, dtype, shape, and where the bytes are; nothing is read yet. `dtype` is safetensors' spelling, or ggml's for GGUF types. */
+export interface StoredTensor {
+  readonly name: string
+  readonly dtype: string
+  /** Row-major, slowest first, for both containers (GGUF's own order is reversed on reading). */
+  readonly shape: readonly number[]
+  readonly file: string
+  readonly offset: number
+  readonly byteLength: number
+}
+
+/** An opened checkpoint. */
+export interface Checkpoint {
+  readonly format: 'safetensors' | 'gguf'
+  readonly files: FileSet
+  /** In file order (shards in order of the index). */
+  readonly tensors: ReadonlyMap<string, StoredTensor>
+  /** config.json (safetensors), or null. */
+  readonly config: JsonObject | null
+  /** GGUF key-values in order, or safetensors' `__metadata__` of the first file. */
+  readonly metadata: ReadonlyMap<string, unknown>
+  /** All bytes of one tensor, or the range [from, to) of them. */
+  read(tensor: StoredTensor, from?: number, to?: number): Promise<Uint8Array>
+  close(): Promise<void>
+}
+
+/** One output file being written under a temporary name. */
+export interface ByteSink {
+  write(bytes: Uint8Array): Promise<void>
+  writeAt(offset: number, bytes: Uint8Array): Promise<void>
+  /** Flushes to disk (fsync) and closes. */
+  close(): Promise<void>
+}
+
+/** An output folder (or single file) that appears under its final name only on commit. */
+export interface OutputStore {
+  readonly name: string
+  create(file: string): Promise<ByteSink>
+  /** Opens what was written so far under this store, for assembling. */
+  reopen(file: string): Promise<ByteSource>
+  remove(file: string): Promise<void>
+  /** Renames to the final name; replaces an existing one only with `force`. */
+  commit(): Promise<void>
+  /** Removes everything that was written. */
+  abort(): Promise<void>
+}

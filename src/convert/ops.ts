@@ -1,0 +1,45 @@
+// Invertible operations between a stored weight and the graph's: on rows, so that codes and scales move alike.
+import type { RawTensor } from '../core/dtypes.ts'
+import { UnsupportedError } from '../core/errors.ts'
+import { groupsFollowRows } from '../weights/scheme.ts'
+import type { QuantizedWeight } from '../weights/weight.ts'
+
+/** `permuteRope`: the file holds rotary rows interleaved (GGUF llama): per head, row pairs (i, i + D/2) lie side by side. */
+export interface RowOp {
+  readonly kind: 'permuteRope'
+  readonly heads: number
+}
+
+/** For each row of the result, the row of the input. `undo`: file -> graph. */
+export function rowOrder(op: RowOp, rows: number, undo: boolean): Uint32Array {
+  const headDim = rows / op.heads
+  const half = headDim / 2
+  const order = new Uint32Array(rows)
+  for (let r = 0; r < rows; r++) {
+    const head = Math.floor(r / headDim) * headDim
+    const i = r - head
+    order[r] = undo ? head + (i < half ? 2 * i : 2 * (i - half) + 1) : head + (i % 2 === 0 ? i / 2 : half + (i - 1) / 2)
+  }
+  return order
+}
+
+/** The weight with its rows in another order. Works for every scheme whose groups lie inside rows. */
+export function reorderRows(weight: QuantizedWeight, order: Uint32Array): QuantizedWeight {
+  const { scheme, shape } = weight
+  const rows = shape[0]
+  if ('group' in scheme && !groupsFollowRows(scheme.group, shape[1])) {
+    throw new UnsupportedError('Cannot reorder the rows of a weight whose groups cross rows', { scheme: scheme.kind })
+  }
+  const move = (tensor: RawTensor): RawTensor => {
+    const stride = tensor.data.byteLength / rows
+    const data = new Uint8Array(tensor.data.byteLength)
+    order.forEach((from, to) => {
+      data.set(tensor.data.subarray(from * stride, (from + 1) * stride), to * stride)
+    })
+    return { ...tensor, data }
+  }
+  return {
+    ...weight,
+    parts: Object.fromEntries(Object.entries(weight.parts).map(([name, tensor]) => [name, move(tensor)])),
+  }
+}

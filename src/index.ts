@@ -1,0 +1,3 @@
+// The public API.
+export * from './core/errors.ts'
+export { methods, registerMethod } from './methods/index.ts'

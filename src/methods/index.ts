@@ -1,0 +1,31 @@
+// The registry: one line a method.
+import { UsageError } from '../core/errors.ts'
+import { bitsandbytes } from './bitsandbytes/index.ts'
+import type { Method } from './types.ts'
+
+const METHODS = new Map<string, Method>()
+
+/** Adds a method, built in or one's own. A second one of the same name is an error. */
+export function registerMethod<C, S>(method: Method<C, S>): void {
+  if (METHODS.has(method.name))
+    throw new UsageError(`Method "${method.name}" is registered already`, { method: method.name })
+  METHODS.set(method.name, method as unknown as Method)
+}
+
+registerMethod(bitsandbytes)
+
+/** All methods in the order of registration. */
+export function methods(): readonly Method[] {
+  return [...METHODS.values()]
+}
+
+/** The method called `name`. Throws UsageError listing what is registered. */
+export function methodNamed(name: string): Method {
+  const found = METHODS.get(name)
+  if (!found)
+    throw new UsageError(`Unknown method "${name}": registered are ${[...METHODS.keys()].join(', ')}`, {
+      method: name,
+      hint: 'fewbit methods',
+    })
+  return found
+}

@@ -1,0 +1,130 @@
+// What a method owes, as one record. A method knows weights and core only: no device, no file container, no model family.
+import type { DType, RawTensor } from '../core/dtypes.ts'
+import type { JsonObject } from '../core/json.ts'
+import type { QuantizedWeight } from '../weights/weight.ts'
+
+/** A tensor of the checkpoint as a method sees it before anything is read. */
+export interface TensorInfo {
+  /** Stored name, e.g. `model.layers.0.self_attn.q_proj.weight`, or a GGUF name for methods whose container is GGUF. */
+  readonly name: string
+  readonly shape: readonly number[]
+  readonly dtype: string
+  /** `linear`: a plain nn.Linear's weight; `embedding`: the token table; `other`: norms, biases, buffers. */
+  readonly role: 'linear' | 'head' | 'embedding' | 'other'
+}
+
+/** What the planning of a method may ask about the model. */
+export interface ModelInfo {
+  readonly modelType: string
+  readonly tied: boolean
+  /** Module that owns the last named parameter, e.g. `lm_head` or `model.norm`. */
+  readonly lastModule: string
+  readonly layers: number
+  readonly heads: number
+  readonly kvHeads: number
+  /** The checkpoint's float dtype. */
+  readonly dtype: DType
+}
+
+/** What becomes of one tensor. `settings` is the method's own, opaque to everybody else. */
+export type TensorPlan<S> =
+  | { readonly action: 'quantize'; readonly settings: S; readonly note?: string }
+  | { readonly action: 'keep'; readonly reason?: string }
+
+export interface QuantizationPlan<S> {
+  /** One entry a tensor, in order. A linear that is kept must have a reason. */
+  readonly tensors: readonly TensorPlan<S>[]
+  readonly warnings: readonly string[]
+  /** The config to write: the given one, with what the method had to add. */
+  readonly storedConfig: JsonObject | null
+}
+
+/** Runs a compiled quantiser kernel (C++): inputs and outputs are flat arrays. Absent: the method uses its TypeScript oracle. */
+export interface QuantizerKernels {
+  run(
+    kernel: string,
+    inputs: readonly ArrayBufferView[],
+    outputs: readonly OutputSpec[],
+    params: readonly number[],
+  ): Promise<ArrayBuffer[]>
+  /** Widens a stored float tensor to float32. */
+  toFloat32(tensor: RawTensor): Float32Array
+}
+
+export interface OutputSpec {
+  readonly bytes: number
+}
+
+/** What `quantize` is given: the tensor in its stored dtype. */
+export interface QuantizeInput<S> {
+  readonly name: string
+  readonly tensor: RawTensor
+  readonly settings: S
+  readonly kernels?: QuantizerKernels
+}
+
+/** A tensor to be stored, under its full name. */
+export interface NamedTensor {
+  readonly name: string
+  readonly tensor: RawTensor
+}
+
+/** What a stored layout may look up while reading: tensors by full name, and what the model expects. */
+export interface StoredReader<C> {
+  readonly config: C
+  has(name: string): boolean
+  dtypeOf(name: string): string | undefined
+  shapeOf(name: string): readonly number[] | undefined
+  read(name: string): Promise<RawTensor>
+  warn(message: string): void
+}
+
+export interface StoredLayout<C, S> {
+  /** Names that may hang on module `P` besides `P.weight` and `P.bias`, as suffixes (`.weight.absmax`, `.SCB`). */
+  readonly suffixes: readonly string[]
+  /** The tensors that the file holds for weight `name`. */
+  write(name: string, weight: QuantizedWeight, settings: S): NamedTensor[]
+  /** True where `name` (`P.weight`) is stored quantised. */
+  isStored(name: string, reader: StoredReader<C>): boolean
+  /** Reads the weight `name` of logical shape [N, K]. */
+  read(name: string, shape: readonly number[], reader: StoredReader<C>): Promise<QuantizedWeight>
+}
+
+/** What a method can do, as data: tables, help and docs are printed from it and the conformance suite runs each claim. */
+export interface Capabilities {
+  readonly bits: readonly number[]
+  readonly calibration: 'none' | 'optional' | 'required'
+  readonly devices: readonly ('cpu' | 'wasm' | 'reference')[]
+  readonly onTheFly: boolean
+  readonly serialisable: boolean
+}
+
+/** Shorthand flags shared by all methods; any other flag is the config's own key. */
+export interface MethodFlags {
+  readonly bits?: number
+  readonly groupSize?: number | null
+  readonly type?: string
+  readonly [key: string]: unknown
+}
+
+/** C: the parsed config. S: the settings of one tensor. */
+export interface Method<C = unknown, S = unknown> {
+  /** `quant_method` in config.json, and the name on the command line. */
+  readonly name: string
+  /** One line for people. */
+  readonly summary: string
+  /** Name of the config class of the public API, e.g. `HqqConfig`. */
+  readonly configClass: string
+  readonly container: 'safetensors' | 'gguf'
+  readonly scope: 'tensor' | 'tensor+statistics' | 'block'
+  readonly capabilities: Capabilities
+  /** Parses a `quantization_config`; throws ConfigError naming the key. */
+  parseConfig(stored: JsonObject): C
+  /** The `quantization_config` that shorthand flags or API options stand for. */
+  fromFlags(flags: MethodFlags): JsonObject
+  plan(tensors: readonly TensorInfo[], model: ModelInfo, config: C): QuantizationPlan<S>
+  quantize(input: QuantizeInput<S>): Promise<QuantizedWeight>
+  readonly stored: StoredLayout<C, S>
+  /** Dtype in which the reference restores floats from a stored weight (`dequantize()`); logits use float32. */
+  restoreDtype?(weight: QuantizedWeight, config: C): DType
+}

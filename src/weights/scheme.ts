@@ -1,0 +1,87 @@
+// What a stored weight *is*, independent of the method that made it and of the file that holds it.
+// Few schemes, many methods: a scheme is a record of independent fields, sizes and block indices are functions of it.
+import type { FloatDType } from '../core/dtypes.ts'
+
+/** Plain floats, no quantisation. */
+export interface DenseScheme {
+  readonly kind: 'dense'
+  readonly dtype: FloatDType
+}
+
+/**
+ * How a scale (and zero) is shared. Element (n, k) has the flat index i = n*K + k.
+ * - `flat`: runs of `size` neighbours in flat order (rows where size divides K; else groups may cross rows).
+ * - `strided`: element i belongs to group i mod count, count = N*K/size (HQQ axis 0).
+ * - `tensor`: one group.
+ */
+export interface Grouping {
+  readonly kind: 'flat' | 'strided' | 'tensor'
+  readonly size: number
+}
+
+/**
+ * w = (q - zeroPoint) * scale, or q * scale + shift. Codes are unsigned 0..2^bits-1 (signed formats are stored with `zeroPoint` constant).
+ * parts: codes U8 [N, K]; scale [G]; zeroPoint or shift [G] (absent when `zero` is a number).
+ */
+export interface AffineScheme {
+  readonly kind: 'affine'
+  /** Width of a code in a tile; 1.58-bit HQQ has bits 2 and maxCode 2. */
+  readonly bits: 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8
+  readonly group: Grouping
+  /** A number: the same zero point for all groups (8 for Q4_0, 128 for int8). */
+  readonly zero: number | 'zeroPoint' | 'shift'
+  /** Activations are quantised to int8 per row as part of the method (LLM.int8). */
+  readonly activations?: { readonly kind: 'int8'; readonly outlierThreshold: number }
+}
+
+/**
+ * w = table[q] * scale. parts: codes U8 [N, K]; scale F32 [G], or nested: scaleCodes U8 [G], nestedScale F32 [ceil(G/nestedSize)],
+ * nestedTable F32 [256], nestedOffset F32 [1]: scale_i = fround(fround(nestedTable[code_i] * nestedScale[i div nestedSize]) + nestedOffset).
+ */
+export interface LookupScheme {
+  readonly kind: 'lookup'
+  readonly bits: 4
+  /** Name in LOOKUP_TABLES. */
+  readonly table: 'nf4' | 'fp4'
+  readonly group: Grouping
+  readonly nestedSize?: number
+}
+
+/** GGUF superblocks of 256; parts: blocks U8 [N, K/256 * bytes], exactly as in the file. */
+export interface SuperblockScheme {
+  readonly kind: 'superblock'
+  readonly type: 'Q4_K' | 'Q5_K' | 'Q6_K'
+}
+
+export type Scheme = DenseScheme | AffineScheme | LookupScheme | SuperblockScheme
+
+/** Number of groups of an [N, K] weight. */
+export function groupCount(group: Grouping, n: number, k: number): number {
+  return group.kind === 'tensor' ? 1 : Math.ceil((n * k) / group.size)
+}
+
+/** True where every group lies inside one row, the layout that fast kernels take. */
+export function groupsFollowRows(group: Grouping, k: number): boolean {
+  return group.kind === 'flat' && k % group.size === 0
+}
+
+/** Short human name: "affine 4 bit, groups of 64", for `inspect` and `explain`. */
+export function describeScheme(scheme: Scheme): string {
+  switch (scheme.kind) {
+    case 'dense':
+      return `dense ${scheme.dtype}`
+    case 'affine':
+      return `affine ${scheme.bits} bit, ${describeGroup(scheme.group)}`
+    case 'lookup':
+      return `lookup ${scheme.table}, ${describeGroup(scheme.group)}${scheme.nestedSize ? ', nested scales' : ''}`
+    case 'superblock':
+      return `superblock ${scheme.type}`
+    default:
+      return scheme satisfies never
+  }
+}
+
+function describeGroup(group: Grouping): string {
+  if (group.kind === 'tensor') return 'one group'
+  return `${group.kind === 'strided' ? 'strided ' : ''}groups of ${group.size}`
+}

@@ -1,0 +1,11 @@
+import { defineConfig } from 'vitest/config'
+
+// Two projects: `unit` runs on every commit (npm run check); `full` adds conformance, property, golden, hostile and end-to-end tests.
+export default defineConfig({
+  test: {
+    projects: [
+      { test: { name: 'unit', include: ['src/**/*.test.ts', 'test/*.test.ts'] } },
+      { test: { name: 'full', include: ['test/*/**/*.test.ts'], testTimeout: 120_000 } },
+    ],
+  },
+})
