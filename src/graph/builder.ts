@@ -11,6 +11,7 @@ export interface Value {
 export class GraphBuilder {
   private readonly nodes: Node[] = []
   private readonly parameters: Parameter[] = []
+  private readonly byPath = new Map<string, number>()
   private readonly ropes: RopeSpec[] = []
   private readonly taps: Record<string, number> = {}
   private layers = 0
@@ -22,13 +23,14 @@ export class GraphBuilder {
 
   /** Declares (or finds) the parameter at `path`; the same path gives the same parameter, which is how heads are tied. */
   private parameter(path: string, shape: readonly number[], kind: Parameter['kind']): number {
-    const at = this.parameters.findIndex((p) => p.path === path)
-    if (at >= 0) {
-      if (String(this.parameters[at].shape) !== String(shape))
-        throw new BugError(`Parameter "${path}" is used with two shapes`)
-      return at
+    const at = this.byPath.get(path)
+    if (at === undefined) {
+      this.byPath.set(path, this.parameters.length)
+      return this.parameters.push({ path, shape, kind }) - 1
     }
-    return this.parameters.push({ path, shape, kind }) - 1
+    if (String(this.parameters[at].shape) !== String(shape))
+      throw new BugError(`Parameter "${path}" is used with two shapes`)
+    return at
   }
 
   rope(spec: RopeSpec): number {

@@ -14,10 +14,12 @@ export interface Parameter {
 export interface RopeSpec {
   readonly id: string
   readonly rotaryDim: number
-  /** Inverse frequencies [rotaryDim / 2] and the factor on cos and sin, for sequences whose longest length so far is `length`. */
+  /** Inverse frequencies [rotaryDim / 2] and the factor on cos and sin, for a sequence of `length` tokens. */
   frequencies(length: number): { readonly inverse: Float32Array; readonly scale: number }
   /** True where `frequencies` depends on `length` (dynamic, longrope). */
   readonly dependsOnLength: boolean
+  /** dynamic: a sequence keeps the frequencies of its longest length until it is shorter than this. Absent: nothing is remembered. */
+  readonly remembersUntil?: number
 }
 
 export interface AttentionSpec {

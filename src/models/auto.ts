@@ -1,19 +1,21 @@
 // Picks the family by config.json's model_type.
 import { UnsupportedError } from '../core/errors.ts'
 import type { JsonObject } from '../core/json.ts'
-import { llama } from './llama/index.ts'
+import { llama } from './families/llama.ts'
+import { mistral } from './families/mistral.ts'
+import { qwen2 } from './families/qwen2.ts'
+import { qwen3 } from './families/qwen3.ts'
 import type { ModelFamily } from './types.ts'
 
 /** Every registered family. */
-export const MODEL_FAMILIES: readonly ModelFamily[] = [llama]
+export const MODEL_FAMILIES: readonly ModelFamily[] = [llama, mistral, qwen2, qwen3]
 
 /** The family of a config.json. Throws UnsupportedError listing what is there. */
 export function familyOf(config: JsonObject): ModelFamily {
-  const found = MODEL_FAMILIES.find((family) => family.modelTypes.includes(String(config.model_type)))
+  const modelType = config.model_type
+  const found = MODEL_FAMILIES.find((family) => family.modelTypes.includes(String(modelType)))
   if (found) return found
   const known = MODEL_FAMILIES.flatMap((family) => family.modelTypes)
-  throw new UnsupportedError(`Cannot run model_type "${String(config.model_type)}": fewbit knows ${known.join(', ')}`, {
-    modelType: config.model_type,
-    known,
-  })
+  const problem = modelType === undefined ? 'a config.json without "model_type"' : `model_type "${String(modelType)}"`
+  throw new UnsupportedError(`Cannot run ${problem}: fewbit knows ${known.join(', ')}`, { modelType, known })
 }

@@ -1,17 +1,100 @@
-// Inverse frequencies of rotary embeddings. Formulas: transformers 5.23 modeling_rope_utils (default, linear, dynamic, llama3, yarn, longrope).
-import { UnsupportedError } from '../core/errors.ts'
+// Inverse frequencies of rotary embeddings, float32 as the reference computes them. Formulas: transformers 5.23
+// modeling_rope_utils.py (default, linear, dynamic, llama3, yarn, longrope), and ggml's per-frequency factors.
 import type { RopeSpec } from '../graph/types.ts'
 import type { RopeConfig } from './types.ts'
 
-/** theta^(-2i/dim), float32, i < dim/2. */
-function baseFrequencies(theta: number, dim: number): Float32Array {
-  return Float32Array.from({ length: dim / 2 }, (_, i) => 1 / Math.fround(theta ** Math.fround((2 * i) / dim)))
+const { fround } = Math
+
+/** theta^(2i/dim), float32, i < dim/2: what the inverse frequencies are the reciprocals of. */
+function powers(theta: number, dim: number): Float32Array {
+  return Float32Array.from({ length: dim / 2 }, (_, i) => theta ** fround((2 * i) / dim))
 }
+
+const reciprocal = (values: Float32Array): Float32Array => values.map((p) => 1 / p)
 
 /** The graph's rope table for a config. */
 export function ropeSpec(config: RopeConfig): RopeSpec {
-  if (config.type !== 'default')
-    throw new UnsupportedError(`Rope type "${config.type}" is not supported yet`, { ropeType: config.type })
-  const inverse = baseFrequencies(config.theta, config.rotaryDim)
-  return { id: 'rope', rotaryDim: config.rotaryDim, dependsOnLength: false, frequencies: () => ({ inverse, scale: 1 }) }
+  const { rotaryDim } = config
+  const id = `rope.${config.type}`
+  const fixed = (inverse: Float32Array, scale = 1): RopeSpec => ({
+    id,
+    rotaryDim,
+    dependsOnLength: false,
+    frequencies: () => ({ inverse, scale }),
+  })
+  const power = powers(config.theta, rotaryDim)
+  const plain = reciprocal(power)
+  switch (config.type) {
+    case 'default':
+      return fixed(plain)
+    case 'linear':
+      return fixed(plain.map((x) => x / config.factor))
+    case 'factors':
+      return fixed(plain.map((x, i) => x / config.factors[i]))
+    case 'llama3':
+      return fixed(plain.map((x) => llama3(x, config)))
+    case 'yarn':
+      return fixed(yarn(power, config), config.attentionFactor)
+    case 'dynamic':
+      return {
+        id,
+        rotaryDim,
+        dependsOnLength: true,
+        remembersUntil: config.maxPositions,
+        frequencies: (length) => ({
+          inverse: length > config.maxPositions ? dynamic(length, config) : plain,
+          scale: 1,
+        }),
+      }
+    case 'longrope': {
+      const [short, long] = [config.shortFactor, config.longFactor].map((f) =>
+        power.map((p, i) => 1 / fround(fround(f[i]) * p)),
+      )
+      return {
+        id,
+        rotaryDim,
+        dependsOnLength: true,
+        frequencies: (length) => ({
+          inverse: length > config.originalMaxPositions ? long : short,
+          scale: config.attentionFactor,
+        }),
+      }
+    }
+    default:
+      return config satisfies never
+  }
+}
+
+type Kind<T extends RopeConfig['type']> = Extract<RopeConfig, { type: T }>
+
+/** The base grows with the length, so that the longest wave fits it. */
+function dynamic(length: number, { theta, rotaryDim, factor, maxPositions }: Kind<'linear' | 'dynamic'>): Float32Array {
+  const growth = (factor * length) / maxPositions - (factor - 1)
+  return reciprocal(powers(theta * growth ** (rotaryDim / (rotaryDim - 2)), rotaryDim))
+}
+
+/** Long waves are slowed by `factor`, short ones kept, those between blended. */
+function llama3(inverse: number, config: Kind<'llama3'>): number {
+  const { factor, lowFreqFactor: low, highFreqFactor: high, originalMaxPositions: original } = config
+  const wave = fround((2 * Math.PI) / inverse)
+  if (wave < original / high) return inverse
+  if (wave > original / low) return inverse / factor
+  const smooth = fround(fround(fround(original / wave) - low) / (high - low))
+  return fround(fround(fround(1 - smooth) * inverse) / factor) + fround(smooth * inverse)
+}
+
+/** Between the dimensions that turn betaFast and betaSlow times within the original context, a ramp from kept to slowed. */
+function yarn(power: Float32Array, config: Kind<'yarn'>): Float32Array {
+  const { rotaryDim: dim, theta, factor, originalMaxPositions: original } = config
+  const edge = (turns: number) => (dim * Math.log(original / (turns * 2 * Math.PI))) / (2 * Math.log(theta))
+  let low = edge(config.betaFast)
+  let high = edge(config.betaSlow)
+  if (config.truncate) [low, high] = [Math.floor(low), Math.ceil(high)]
+  low = Math.max(low, 0)
+  high = Math.min(high, dim - 1)
+  if (low === high) high += 0.001
+  return power.map((p, i) => {
+    const keep = fround(1 - Math.min(Math.max(fround(fround(i - low) / (high - low)), 0), 1))
+    return fround(fround(1 / fround(factor * p)) * fround(1 - keep)) + fround(fround(1 / p) * keep)
+  })
 }

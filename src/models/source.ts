@@ -33,7 +33,7 @@ export interface ModelSource {
 }
 
 /** Plans a checkpoint as a model. Throws FileError where a parameter has no tensor or a wrong shape. */
-export function modelSource(checkpoint: Checkpoint): ModelSource {
+export async function modelSource(checkpoint: Checkpoint): Promise<ModelSource> {
   const configJson = checkpoint.config
   if (!configJson)
     throw new FileError(`Cannot open "${checkpoint.files.name}": it has no config.json`, { file: 'config.json' })

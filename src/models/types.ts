@@ -1,7 +1,7 @@
 // A model family: config.json -> graph, and the names of its parameters in each container.
 import type { RowOp } from '../convert/ops.ts'
 import type { JsonObject } from '../core/json.ts'
-import type { Graph } from '../graph/types.ts'
+import type { Activation, Graph } from '../graph/types.ts'
 
 /** Sizes and switches that every decoder of these families has, derived from config.json. */
 export interface DecoderConfig {
@@ -21,23 +21,51 @@ export interface DecoderConfig {
   readonly outputBias: boolean
   readonly mlpBias: boolean
   readonly qkNorm: boolean
-  readonly activation: 'silu' | 'gelu' | 'gelu_tanh' | 'relu'
+  readonly activation: Activation
   /** Sliding window of each layer, undefined for full attention. */
   readonly windows: readonly (number | undefined)[]
   readonly rope: RopeConfig
 }
 
-/** rope_parameters, from any spelling. */
-export interface RopeConfig {
-  readonly type: 'default' | 'linear' | 'dynamic' | 'llama3' | 'yarn' | 'longrope'
+interface RopeBase {
   readonly theta: number
+  /** Values of each head that are rotated; even. */
   readonly rotaryDim: number
-  readonly factor: number
-  readonly originalMaxPositions: number
+  /** max_position_embeddings. */
   readonly maxPositions: number
-  /** The remaining keys as they stand (low_freq_factor, beta_fast, long_factor ...). */
-  readonly extra: Readonly<Record<string, unknown>>
 }
+
+/** rope_parameters from any spelling, every default resolved. Formulas: rope.ts. */
+export type RopeConfig =
+  | (RopeBase & { readonly type: 'default' })
+  | (RopeBase & { readonly type: 'linear' | 'dynamic'; readonly factor: number })
+  | (RopeBase & {
+      readonly type: 'llama3'
+      readonly factor: number
+      readonly lowFreqFactor: number
+      readonly highFreqFactor: number
+      readonly originalMaxPositions: number
+    })
+  | (RopeBase & {
+      readonly type: 'yarn'
+      readonly factor: number
+      readonly originalMaxPositions: number
+      readonly betaFast: number
+      readonly betaSlow: number
+      readonly truncate: boolean
+      /** Factor on cos and sin. */
+      readonly attentionFactor: number
+    })
+  | (RopeBase & {
+      readonly type: 'longrope'
+      readonly originalMaxPositions: number
+      /** [rotaryDim / 2] each. */
+      readonly shortFactor: readonly number[]
+      readonly longFactor: readonly number[]
+      readonly attentionFactor: number
+    })
+  /** GGUF's `rope_freqs.weight` [rotaryDim / 2]: each frequency is divided by its factor. */
+  | (RopeBase & { readonly type: 'factors'; readonly factors: readonly number[] })
 
 /** Names of one parameter in each container. */
 export interface ParameterName {
@@ -50,8 +78,8 @@ export interface ParameterName {
 export interface ModelFamily {
   /** Values of `model_type` in config.json. */
   readonly modelTypes: readonly string[]
-  /** Value of `general.architecture` in GGUF files, per model type. */
-  ggufArchitecture(modelType: string): string
+  /** Value of `general.architecture` in GGUF files. */
+  readonly ggufArchitecture: string
   /** Reads config.json; throws ConfigError naming the key. */
   parseConfig(config: JsonObject): DecoderConfig
   build(config: DecoderConfig): Graph

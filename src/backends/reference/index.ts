@@ -2,7 +2,7 @@
 import { BugError } from '../../core/errors.ts'
 import type { Graph, Node } from '../../graph/types.ts'
 import { decode, type QuantizedWeight } from '../../weights/weight.ts'
-import { ropeRows } from '../rope-table.ts'
+import { LengthMemory, ropeRows } from '../rope-table.ts'
 import type { Backend, CompileOptions, Executable, RowBatch, WeightLoader } from '../types.ts'
 import { int8Linear } from './int8-linear.ts'
 import { activate, attend, linear, rmsNorm, rope } from './ops.ts'
@@ -19,7 +19,7 @@ class ReferenceExecutable implements Executable {
   private readonly caches = new Map<number, Cache[]>()
   private readonly graph: Graph
   private readonly weights: readonly QuantizedWeight[]
-  private readonly lengthSeen = { value: 0 }
+  private readonly lengths = new LengthMemory()
 
   constructor(graph: Graph, weights: readonly QuantizedWeight[]) {
     this.graph = graph
@@ -51,7 +51,7 @@ class ReferenceExecutable implements Executable {
         return rmsNorm(value(node.x), this.decoded[node.weight], node.headDim, node.eps, node.addOne)
       case 'rope': {
         const spec = this.graph.ropes[node.rope]
-        const { cos, sin } = ropeRows(spec, batch.positions, this.lengthSeen)
+        const { cos, sin } = ropeRows(spec, batch, this.lengths)
         return rope(value(node.x), rows, node.width, node.headDim, spec.rotaryDim, cos, sin)
       }
       case 'attention':

@@ -4,10 +4,11 @@ import type { Graph } from '../../graph/types.ts'
 import { ropeSpec } from '../rope.ts'
 import type { DecoderConfig } from '../types.ts'
 
-/** Path of the head: a parameter of its own, or the embedding's where they are tied. */
+/** Path of the token table, which is the head's too where they are tied. */
 export const EMBEDDING = 'embed_tokens.weight'
 
-export function buildLlama(config: DecoderConfig): Graph {
+/** Taps: `embedding`, `layers.N` (the residual after layer N), `norm` (what the head reads, wanted rows only). */
+export function buildDecoder(config: DecoderConfig): Graph {
   const g = new GraphBuilder()
   const rope = g.rope(ropeSpec(config.rope))
   let x = g.embedding(EMBEDDING, config.vocabSize, config.hiddenSize) // [R, C]
@@ -19,6 +20,7 @@ export function buildLlama(config: DecoderConfig): Graph {
     g.tap(path, x)
   }
   const last = g.rmsNorm(g.selectRows(x), 'norm', config.normEps) // [R', C]
+  g.tap('norm', last)
   return g.finish(g.linear(last, 'lm_head', config.vocabSize, { tied: config.tied ? EMBEDDING : undefined })) // [R', V]
 }
 
@@ -26,7 +28,7 @@ function attention(g: GraphBuilder, x: Value, layer: number, rope: number, confi
   const path = `layers.${layer}.self_attn`
   const { heads, kvHeads, headDim } = config
   let q = g.linear(x, `${path}.q_proj`, heads * headDim, { bias: config.qkvBias }) // [R, H * D]
-  let k = g.linear(x, `${path}.k_proj`, kvHeads * headDim, { bias: config.qkvBias })
+  let k = g.linear(x, `${path}.k_proj`, kvHeads * headDim, { bias: config.qkvBias }) // [R, KV * D]
   const v = g.linear(x, `${path}.v_proj`, kvHeads * headDim, { bias: config.qkvBias })
   if (config.qkNorm) {
     q = g.headNorm(q, `${path}.q_norm`, headDim, config.normEps)
@@ -34,22 +36,14 @@ function attention(g: GraphBuilder, x: Value, layer: number, rope: number, confi
   }
   q = g.rotate(q, rope, headDim)
   k = g.rotate(k, rope, headDim)
-  const out = g.attention(q, k, v, {
-    layer,
-    heads,
-    kvHeads,
-    headDim,
-    scale: headDim ** -0.5,
-    window: config.windows[layer],
-  })
-  return g.linear(out, `${path}.o_proj`, config.hiddenSize, { bias: config.outputBias })
+  const window = config.windows[layer]
+  const out = g.attention(q, k, v, { layer, heads, kvHeads, headDim, scale: headDim ** -0.5, window })
+  return g.linear(out, `${path}.o_proj`, config.hiddenSize, { bias: config.outputBias }) // [R, C]
 }
 
 function mlp(g: GraphBuilder, x: Value, path: string, config: DecoderConfig): Value {
-  const gate = g.activation(
-    g.linear(x, `${path}.gate_proj`, config.intermediateSize, { bias: config.mlpBias }),
-    config.activation,
-  )
-  const up = g.linear(x, `${path}.up_proj`, config.intermediateSize, { bias: config.mlpBias })
-  return g.linear(g.mul(gate, up), `${path}.down_proj`, config.hiddenSize, { bias: config.mlpBias })
+  const bias = config.mlpBias
+  const gate = g.activation(g.linear(x, `${path}.gate_proj`, config.intermediateSize, { bias }), config.activation)
+  const up = g.linear(x, `${path}.up_proj`, config.intermediateSize, { bias })
+  return g.linear(g.mul(gate, up), `${path}.down_proj`, config.hiddenSize, { bias })
 }

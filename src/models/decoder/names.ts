@@ -17,7 +17,7 @@ const LAYER: readonly (readonly [string, string])[] = [
 ]
 
 /** `.weight` and `.bias` of every module; `permuted` marks the families whose GGUF files interleave q and k rows. */
-export function llamaNames(config: DecoderConfig, permuted: boolean): ParameterName[] {
+export function decoderNames(config: DecoderConfig, permuted: boolean): ParameterName[] {
   const names: ParameterName[] = []
   const module = (path: string, huggingFace: string, gguf: string, heads?: number) => {
     for (const suffix of ['.weight', '.bias']) {
