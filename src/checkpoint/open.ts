@@ -1,6 +1,7 @@
 // Opens a model's files as one Checkpoint: finds the container, reads headers and config.json, follows a shard index.
 import { FileError } from '../core/errors.ts'
 import { isJsonObject, type JsonObject, parseJsonObject } from '../core/json.ts'
+import { ggufIn, openGguf } from './gguf/open.ts'
 import { readSafetensorsHeader } from './safetensors.ts'
 import type { ByteSource, Checkpoint, FileSet, StoredTensor } from './types.ts'
 
@@ -49,8 +50,17 @@ async function shardNames(files: FileSet): Promise<string[]> {
   })
 }
 
-/** Opens a folder in Hugging Face form. Throws FileError. */
+async function ggufName(files: FileSet): Promise<string | undefined> {
+  if (files.single !== undefined) return files.single.endsWith('.gguf') ? files.single : undefined
+  if (await files.has('model.safetensors')) return undefined
+  if (await files.has('model.safetensors.index.json')) return undefined
+  return ggufIn(files.name, await files.list())
+}
+
+/** Opens a folder in Hugging Face form, a .gguf file or a folder with one. Throws FileError. */
 export async function openCheckpoint(files: FileSet): Promise<Checkpoint> {
+  const gguf = await ggufName(files)
+  if (gguf !== undefined) return openGguf(files, gguf)
   const config: JsonObject | null = (await files.has('config.json'))
     ? parseJsonObject(await readText(files, 'config.json'), 'config.json')
     : null

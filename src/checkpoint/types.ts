@@ -14,6 +14,8 @@ export interface ByteSource {
 export interface FileSet {
   /** What the user typed, for messages. */
   readonly name: string
+  /** The file that was meant where a file was given; its siblings can be opened too (shards). */
+  readonly single?: string
   list(): Promise<readonly string[]>
   has(name: string): Promise<boolean>
   open(name: string): Promise<ByteSource>
@@ -38,7 +40,7 @@ export interface Checkpoint {
   readonly tensors: ReadonlyMap<string, StoredTensor>
   /** config.json (safetensors), or null. */
   readonly config: JsonObject | null
-  /** GGUF key-values in order, or safetensors' `__metadata__` of the first file. */
+  /** GGUF key-values in order (`GgufValue`, see gguf/metadata.ts; GgufKeys looks them up), or safetensors' `__metadata__` of the first file. */
   readonly metadata: ReadonlyMap<string, unknown>
   /** All bytes of one tensor, or the range [from, to) of them. */
   read(tensor: StoredTensor, from?: number, to?: number): Promise<Uint8Array>
