@@ -1,30 +1,70 @@
-// Tokenizer of a model folder: @huggingface/tokenizers with the corrections it needs, plus the chat template.
-import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers'
+// A model's tokenizer: built from a tokenizer.json object, whichever file that came from, plus tokenizer_config.json and chat template.
+import { FewbitError, FileError } from '../core/errors.ts'
 import { type PlainObject, parseJsonObject, toPlain } from '../core/json.ts'
+import { renderChatTemplate } from './chat-template.ts'
+import { decodeStream } from './decode-stream.ts'
+import { HubTokenizer } from './hub-tokenizer.ts'
+import { chatTemplates, specialIds, specialTokens } from './special-tokens.ts'
+import { tokenBytes } from './token-bytes.ts'
+import { parseTokenizerJson } from './tokenizer-json.ts'
+import type { Tokenizer, TokenizerJson } from './types.ts'
 
-export interface EncodeOptions {
-  /** Adds bos, eos or whatever the post-processor adds. Default true. */
-  readonly addSpecialTokens?: boolean
+export type { ChatMessage, ChatOptions, DecodeOptions, EncodeOptions, Tokenizer } from './types.ts'
+
+/** What belongs to a tokenizer besides its tokenizer.json. */
+export interface TokenizerSide {
+  /** Where it came from, for messages. */
+  readonly file?: string
+  /** tokenizer_config.json as a plain object. */
+  readonly config?: PlainObject
+  readonly specialTokensMap?: PlainObject
+  /** chat_template.jinja. */
+  readonly chatTemplate?: string
+  /** additional_chat_templates/NAME.jinja by name. */
+  readonly namedTemplates?: ReadonlyMap<string, string>
 }
 
-export interface Tokenizer {
-  encode(text: string, options?: EncodeOptions): number[]
-  decode(ids: readonly number[], options?: { skipSpecialTokens?: boolean }): string
-  /** Id of a token's exact string. */
-  idOf(token: string): number | undefined
+/** Builds a tokenizer from a checked tokenizer.json object. Throws FileError. */
+export function buildTokenizer(json: TokenizerJson, side: TokenizerSide = {}): Tokenizer {
+  const { file = 'tokenizer.json', config = {} } = side
+  const hub = construct(json, file)
+  const tokens = specialTokens(config, side.specialTokensMap ?? {})
+  const templates = chatTemplates(config, side.chatTemplate, side.namedTemplates)
+  const bytes = tokenBytes(json.decoder)
+  const plainBytes = (token: string) => new TextEncoder().encode(token)
+  const tokenizer: Tokenizer = {
+    encode: (text, options = {}) => hub.encode(text, options.addSpecialTokens ?? true),
+    decode: (ids, options = {}) => hub.decode(ids, options.skipSpecialTokens ?? false),
+    decodeStream: (options = {}) => decodeStream(hub, bytes, options.skipSpecialTokens ?? false),
+    renderChat: (messages, options = {}) => renderChatTemplate(templates, tokens, messages, options),
+    applyChatTemplate: (messages, options = {}) => hub.encode(tokenizer.renderChat(messages, options), false),
+    idOf: (token) => hub.idOf(token),
+    tokenOf: (id) => hub.tokenOf(id),
+    bytesOf: (id) => {
+      const token = hub.pieceOf(id)
+      return token === undefined ? undefined : (bytes?.of ?? plainBytes)(token)
+    },
+    isSpecial: (id) => hub.isSpecial(id),
+    specialIds: specialIds(tokens, (token) => hub.idOf(token)),
+    vocabSize: hub.vocabSize,
+    chatTemplate: templates.get('default'),
+    json,
+  }
+  return tokenizer
+}
+
+function construct(json: TokenizerJson, file: string): HubTokenizer {
+  try {
+    return new HubTokenizer(json)
+  } catch (cause) {
+    if (cause instanceof FewbitError) throw cause
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new FileError(`Cannot build the tokenizer of "${file}": ${reason}`, { file, cause })
+  }
 }
 
 /** A tokenizer from the texts of tokenizer.json and tokenizer_config.json. */
-export function tokenizerFromJson(tokenizerJson: string, configJson: string): Tokenizer {
-  const json = toPlain(parseJsonObject(tokenizerJson, 'tokenizer.json')) as PlainObject
+export function tokenizerFromJson(tokenizerJson: string, configJson = '{}', chatTemplate?: string): Tokenizer {
   const config = toPlain(parseJsonObject(configJson, 'tokenizer_config.json')) as PlainObject
-  const inner = new HubTokenizer(json as never, config as never)
-  return {
-    encode: (text, options = {}) => [
-      ...inner.encode(text, { add_special_tokens: options.addSpecialTokens ?? true }).ids,
-    ],
-    decode: (ids, options = {}) =>
-      ids.length === 0 ? '' : inner.decode([...ids], { skip_special_tokens: options.skipSpecialTokens ?? false }),
-    idOf: (token) => inner.token_to_id(token),
-  }
+  return buildTokenizer(parseTokenizerJson(tokenizerJson), { config, chatTemplate })
 }
