@@ -1,5 +1,6 @@
 // Opens a backend by name; nothing heavier than this file is loaded before it is asked for.
 import { UsageError } from '../core/errors.ts'
+import type { QuantizerKernels } from '../core/kernels.ts'
 import type { Backend } from './types.ts'
 
 const OPENERS: Readonly<Record<string, () => Promise<Backend>>> = {
@@ -14,4 +15,19 @@ export async function openBackend(name: string): Promise<Backend> {
   const open = OPENERS[name]
   if (!open) throw new UsageError(`Unknown device "${name}": there are ${DEVICES.join(', ')}`, { device: name })
   return open()
+}
+
+export interface QuantizerOptions {
+  readonly threads: number
+  /** Stops a job between its slices. */
+  readonly signal?: AbortSignal
+}
+
+/** The compiled quantisers of the CPU: from the addon, or `wasm` alone where that is asked for. */
+export async function openQuantizers(device: 'cpu' | 'wasm', options: QuantizerOptions): Promise<QuantizerKernels> {
+  const { openKernels, openWasmKernels } = await import('./cpu/native.ts')
+  const { quantizerKernels } = await import('./cpu/quantizers.ts')
+  const door = device === 'wasm' ? await openWasmKernels() : (await openKernels()).door
+  door.setThreads(options.threads)
+  return quantizerKernels(door, options.signal)
 }

@@ -50,6 +50,11 @@ export class UsageError extends FewbitError {
   override readonly exitCode: number = 2
 }
 
+/** The machine (or the 4 GiB of WASM) has no memory left for what was asked. */
+export class OutOfMemoryError extends FewbitError {
+  override readonly code: string = 'memory'
+}
+
 /** The user interrupted the work. */
 export class InterruptedError extends FewbitError {
   override readonly code: string = 'interrupted'

@@ -1,7 +1,10 @@
 // What a method owes, as one record. A method knows weights and core only: no device, no file container, no model family.
 import type { DType, RawTensor } from '../core/dtypes.ts'
 import type { JsonObject } from '../core/json.ts'
+import type { QuantizerKernels } from '../core/kernels.ts'
 import type { QuantizedWeight } from '../weights/weight.ts'
+
+export type { OutputSpec, QuantizerKernels } from '../core/kernels.ts'
 
 /** A tensor of the checkpoint as a method sees it before anything is read. */
 export interface TensorInfo {
@@ -37,22 +40,6 @@ export interface QuantizationPlan<S> {
   readonly warnings: readonly string[]
   /** The config to write: the given one, with what the method had to add. */
   readonly storedConfig: JsonObject | null
-}
-
-/** Runs a compiled quantiser kernel (C++): inputs and outputs are flat arrays. Absent: the method uses its TypeScript oracle. */
-export interface QuantizerKernels {
-  run(
-    kernel: string,
-    inputs: readonly ArrayBufferView[],
-    outputs: readonly OutputSpec[],
-    params: readonly number[],
-  ): Promise<ArrayBuffer[]>
-  /** Widens a stored float tensor to float32. */
-  toFloat32(tensor: RawTensor): Float32Array
-}
-
-export interface OutputSpec {
-  readonly bytes: number
 }
 
 /** What `quantize` is given: the tensor in its stored dtype. */

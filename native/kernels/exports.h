@@ -1,0 +1,48 @@
+// Every function that TypeScript can call, in one table. Both doors (native/napi/door.cc, native/wasm/) are made from it.
+//
+// An export is `FB_EXPORT double fb_NAME(const double* args)`: arguments are numbers, pointers included (exact below 2^53); the result
+// is a number. Memory belongs to C++ (fb_alloc, fb_free: 64-byte aligned); TypeScript copies in and out through its Door.
+//
+// Adding a quantiser kernel
+// 1. Write native/kernels/quantize/NAME.cc (see absmax.cc, the example). Include "../base.h"; "../half.h" for f16/bf16, "../pool.h" where
+//    the kernel itself splits work. No standard library; sqrt, floor, fabs, trunc as __builtin_sqrtf and so on (never a call of libm:
+//    results must be equal on both doors). Everything is compiled with -ffp-contract=off: no FMA appears by itself.
+// 2. Add its line below, as one of
+//      FB_UNITS(fb_NAME)  the job is params[0] independent units (blocks, rows, groups). The function does units [from, to) on one thread:
+//                         args = { from, to, inputs..., outputs..., params... }; the pool calls it for many ranges at once and
+//                         QuantizerKernels slices long jobs so that Ctrl-C works. Its result is ignored.
+//      FB_STEPS(fb_NAME)  the job is a sequence (iterations with a stop rule over the whole tensor). The function is called with
+//                         args = { step, 0, inputs..., outputs..., params... }, step = 0, 1, 2 ... until it returns 0; keep a step below
+//                         about 50 ms. It may split a step with fb::parallel. State between steps lies in an output used as scratch.
+//    Inputs are read-only copies of the caller's arrays, outputs are zeroed; all are 64-byte aligned.
+// 3. `npm run build` builds the addon; `bash native/wasm/build.sh` the committed native/wasm/fewbit.wasm (after a merge conflict: run it
+//    again). Call `await kernels.run('fb_NAME', inputs, [{ bytes }], [units, ...params])`.
+// A file NAME.avx2.cc or NAME.avx512.cc is compiled with that instruction set and must be reached through fb::level() only (cpu.h).
+#pragma once
+#include "base.h"
+
+#define FB_EXPORTS(FB_CALL, FB_UNITS, FB_STEPS) \
+  /* memory.cc */                               \
+  FB_CALL(fb_alloc)                             \
+  FB_CALL(fb_free)                              \
+  FB_CALL(fb_allocated)                         \
+  FB_CALL(fb_zero)                              \
+  /* cpu.cc */                                  \
+  FB_CALL(fb_level)                             \
+  FB_CALL(fb_set_level)                         \
+  /* pool.cc */                                 \
+  FB_CALL(fb_set_threads)                       \
+  FB_CALL(fb_worker)                            \
+  FB_CALL(fb_pool_self_test)                    \
+  /* job.cc */                                  \
+  FB_CALL(fb_names)                             \
+  FB_CALL(fb_job_kind)                          \
+  FB_CALL(fb_job)                               \
+  /* decode.cc */                               \
+  FB_UNITS(fb_widen)                            \
+  /* quantize/ */                               \
+  FB_UNITS(fb_absmax)
+
+#define FB_DECLARE(name) FB_EXPORT double name(const double* args);
+FB_EXPORTS(FB_DECLARE, FB_DECLARE, FB_DECLARE)
+#undef FB_DECLARE

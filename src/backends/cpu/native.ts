@@ -1,0 +1,85 @@
+// Finds the kernels on this machine: the local build, the platform's package, or the WASM module that comes with fewbit.
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { BugError } from '../../core/errors.ts'
+import { type Door, type Kernel, LEVELS } from './door.ts'
+import { openWasm } from './wasm.ts'
+import { startNodeWorker } from './workers-node.ts'
+
+interface Addon {
+  readonly kernels: Readonly<Record<string, Kernel>>
+  write(pointer: number, data: ArrayBufferView): void
+  read(pointer: number, into: ArrayBufferView): void
+}
+
+/** What was tried before the door that opened, and why it did not. */
+export interface Opened {
+  readonly door: Door
+  readonly missing: readonly string[]
+}
+
+const require = createRequire(import.meta.url)
+const WASM_FILE = join('native', 'wasm', 'fewbit.wasm')
+
+/** The folder of the package, from the source tree and from the built package alike. */
+function packageRoot(): string {
+  const start = dirname(fileURLToPath(import.meta.url))
+  for (let folder = start; ; folder = dirname(folder)) {
+    if (existsSync(join(folder, WASM_FILE))) return folder
+    if (folder === dirname(folder)) throw new BugError(`No folder above "${start}" holds ${WASM_FILE}`)
+  }
+}
+
+/** `linux-x64-gnu`, `darwin-arm64` ...: the platform packages are named so. */
+export function platformName(): string {
+  const base = `${process.platform}-${process.arch}`
+  if (process.platform !== 'linux') return base
+  const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined
+  return `${base}-${report?.header?.glibcVersionRuntime ? 'gnu' : 'musl'}`
+}
+
+function addonDoor(addon: Addon, origin: string): Door {
+  const { kernels } = addon
+  return {
+    kind: 'native',
+    origin,
+    kernels,
+    write: addon.write,
+    read: addon.read,
+    setThreads: (count) => kernels.fb_set_threads(count),
+  }
+}
+
+/** The addon, or why there is none. */
+export function findAddon(): Door | { readonly missing: readonly string[] } {
+  const missing: string[] = []
+  const candidates = [join(packageRoot(), 'build', 'fewbit.node'), `@fewbit/${platformName()}`]
+  for (const candidate of candidates) {
+    try {
+      const path = require.resolve(candidate)
+      return addonDoor(require(path) as Addon, path)
+    } catch (error) {
+      const [firstLine] = String((error as Error).message).split('\n')
+      missing.push(`${candidate}: ${firstLine}`)
+    }
+  }
+  return { missing }
+}
+
+/** Opens the addon where there is one, else the WASM kernels; lowers the instruction set to FEWBIT_ISA. */
+export async function openKernels(): Promise<Opened> {
+  const found = findAddon()
+  if ('missing' in found) return { door: await openWasmKernels(), missing: found.missing }
+  const asked = LEVELS.indexOf(process.env.FEWBIT_ISA as (typeof LEVELS)[number])
+  if (asked >= 0) found.kernels.fb_set_level(asked)
+  return { door: found, missing: [] }
+}
+
+/** Opens the WASM kernels, with Node's workers as threads. */
+export async function openWasmKernels(): Promise<Door> {
+  const origin = join(packageRoot(), WASM_FILE)
+  return openWasm(await readFile(origin), { origin, startWorker: startNodeWorker })
+}

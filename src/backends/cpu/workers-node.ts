@@ -1,0 +1,16 @@
+// Threads of the WASM kernels in Node. A worker lives inside fb_worker, asleep between regions; it keeps no process alive.
+import { Worker } from 'node:worker_threads'
+import type { WorkerTicket } from './wasm.ts'
+
+// Given as text, so that it is found in the source tree, in a bundle and in a bundle of somebody else's alike.
+const SOURCE = `
+const { workerData: ticket } = require('node:worker_threads')
+const { exports } = new WebAssembly.Instance(ticket.module, { env: { memory: ticket.memory, now: () => performance.now() } })
+exports.__stack_pointer.value = ticket.stackTop
+exports.fb_worker(ticket.args)
+`
+
+/** Starts one worker. */
+export function startNodeWorker(ticket: WorkerTicket): void {
+  new Worker(SOURCE, { eval: true, workerData: ticket, execArgv: [], stdout: false, stderr: false }).unref()
+}
