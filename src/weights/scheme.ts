@@ -30,7 +30,10 @@ export interface AffineScheme {
   readonly group: Grouping
   /** A number: the same zero point for all groups (8 for Q4_0, 128 for int8). */
   readonly zero: number | 'zeroPoint' | 'shift'
-  /** Activations are quantised to int8 per row as part of the method (LLM.int8). */
+  /**
+   * Activations are quantised to int8 per row as part of the method (LLM.int8). Part `scb` F32 [N] is each row's absmax and defines the
+   * values: fround(fround((q - 128) * scb) * fround(1 / 127)); `scale` = fround(scb * fround(1 / 127)) differs from it by a rounding.
+   */
   readonly activations?: { readonly kind: 'int8'; readonly outlierThreshold: number }
 }
 
@@ -45,6 +48,8 @@ export interface LookupScheme {
   readonly table: 'nf4' | 'fp4'
   readonly group: Grouping
   readonly nestedSize?: number
+  /** Dtype of the weight that was quantised: the reference restores to it, and its file names it. */
+  readonly original?: FloatDType
 }
 
 /** GGUF superblocks of 256; parts: blocks U8 [N, K/256 * bytes], exactly as in the file. */

@@ -1,4 +1,7 @@
-// Values of lookup schemes, as exact float32 bits (bitsandbytes 0.50.2).
+// Values of lookup schemes, as exact float32 bits (bitsandbytes 0.50.2), and what is derived from them.
+
+const { fround } = Math
+
 function fromBits(hex: string): Float32Array {
   return new Float32Array(Uint32Array.from(hex.split(' '), (word) => Number.parseInt(word, 16)).buffer)
 }
@@ -14,3 +17,39 @@ const FP4 = fromBits(
 
 /** Table of each lookup scheme, index = code. */
 export const LOOKUP_TABLES: Readonly<Record<'nf4' | 'fp4', Float32Array>> = { nf4: NF4, fp4: FP4 }
+
+/** Codes of each table in ascending order of value; FP4's +0 (code 0) stands before its second zero (code 8). */
+export const CODE_ORDER: Readonly<Record<'nf4' | 'fp4', readonly number[]>> = {
+  nf4: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+  fp4: [11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3],
+}
+
+/** The 15 midpoints between neighbouring values; a value on a midpoint goes to the lower code. */
+export function lookupBounds(table: 'nf4' | 'fp4'): Float32Array {
+  const values = CODE_ORDER[table].map((code) => LOOKUP_TABLES[table][code])
+  return Float32Array.from({ length: 15 }, (_, i) => fround(values[i] + values[i + 1]) / 2)
+}
+
+/** One rounding of a fused multiply-add a * b + c; exact in float64 for float32 inputs of these magnitudes. */
+const fused = (a: number, b: number, c: number) => fround(a * b + c)
+
+/** 2^exponent means of neighbours among 2^exponent + 1 points from 0.1 to 1, as torch.linspace places them. */
+function meansOfTenths(exponent: number): number[] {
+  const count = 2 ** exponent + 1
+  const first = fround(0.1)
+  const step = fround(fround(1 - first) / (count - 1))
+  const points = Array.from({ length: count }, (_, i) =>
+    i < Math.floor(count / 2) ? fused(step, i, first) : fused(-step, count - 1 - i, 1),
+  )
+  return points.slice(1).map((p, i) => fround(points[i] + p) / 2)
+}
+
+/** The 256 ascending values of bitsandbytes' dynamic 8-bit map: 7 decades, each with twice the points of the one below. */
+export function dynamicMap(): Float32Array {
+  const values = [0, 1]
+  for (let exponent = 0; exponent < 7; exponent++) {
+    const decade = fround(10 ** (exponent - 6))
+    for (const mean of meansOfTenths(exponent)) values.push(fround(decade * mean), -fround(decade * mean))
+  }
+  return Float32Array.from(values).sort()
+}

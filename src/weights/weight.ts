@@ -73,6 +73,18 @@ function decodeAffine(
   return out
 }
 
+/** LLM.int8: the row's absmax is multiplied in before the division by 127. */
+function decodeRowAbsmax(weight: QuantizedWeight, from: number, to: number): Float32Array {
+  const codes = part(weight, 'codes').data
+  const scb = toFloat32(part(weight, 'scb'))
+  const columns = weight.shape[1]
+  const inverse127 = Math.fround(1 / 127)
+  const out = new Float32Array(to - from)
+  for (let i = from; i < to; i++)
+    out[i - from] = Math.fround((codes[i] - 128) * scb[Math.floor(i / columns)]) * inverse127
+  return out
+}
+
 function decodeLookup(weight: QuantizedWeight, scheme: LookupScheme, from: number, to: number): Float32Array {
   const codes = part(weight, 'codes').data
   const scale = restoreScales(weight)
@@ -98,7 +110,7 @@ export function decode(
     case 'dense':
       return toFloat32(part(weight, 'values')).subarray(from, to)
     case 'affine':
-      return decodeAffine(weight, scheme, from, to, arithmetic)
+      return scheme.activations ? decodeRowAbsmax(weight, from, to) : decodeAffine(weight, scheme, from, to, arithmetic)
     case 'lookup':
       return decodeLookup(weight, scheme, from, to)
     case 'superblock':

@@ -1,22 +1,10 @@
-import type { Method, ModelInfo, QuantizationPlan, TensorInfo } from '../types.ts'
+// bitsandbytes: NF4 and FP4 in blocks, LLM.int8 by rows; no calibration.
+import type { LookupScheme } from '../../weights/scheme.ts'
+import type { Method } from '../types.ts'
 import { type BitsAndBytes, type BitsAndBytesSettings, fromFlags, parseConfig } from './config.ts'
+import { plan } from './plan.ts'
 import { quantize } from './quantize.ts'
 import { stored } from './stored.ts'
-
-function plan(
-  tensors: readonly TensorInfo[],
-  _model: ModelInfo,
-  config: BitsAndBytes,
-): QuantizationPlan<BitsAndBytesSettings> {
-  return {
-    tensors: tensors.map((t) => {
-      if (t.role === 'linear') return { action: 'quantize', settings: { quantType: config.quantType, blockSize: 64 } }
-      return { action: 'keep', reason: t.role === 'head' ? 'output head' : undefined }
-    }),
-    warnings: [],
-    storedConfig: config.stored,
-  }
-}
 
 export const bitsandbytes: Method<BitsAndBytes, BitsAndBytesSettings> = {
   name: 'bitsandbytes',
@@ -25,7 +13,7 @@ export const bitsandbytes: Method<BitsAndBytes, BitsAndBytesSettings> = {
   container: 'safetensors',
   scope: 'tensor',
   capabilities: {
-    bits: [4],
+    bits: [4, 8],
     calibration: 'none',
     devices: ['cpu', 'wasm', 'reference'],
     onTheFly: true,
@@ -36,4 +24,5 @@ export const bitsandbytes: Method<BitsAndBytes, BitsAndBytesSettings> = {
   plan,
   quantize,
   stored,
+  restoreDtype: ({ scheme }) => (scheme.kind === 'lookup' ? ((scheme as LookupScheme).original ?? 'F32') : 'F32'),
 }
