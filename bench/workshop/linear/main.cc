@@ -1,0 +1,13 @@
+// Checks every linear kernel against double and times it beside a read of the same bytes.
+//   linear check          exit code 1 when a result is wrong
+//   linear time [filter]  GB/s of weights and the ratio to the read probe; GFLOP/s for many rows
+#include "check.h"
+#include "time.h"
+
+int main(int count, char** arguments) {
+  const std::string what = count > 1 ? arguments[1] : "check";
+  if (what == "check") return check() ? 0 : 1;
+  if (what == "time") return timeAll(count > 2 ? arguments[2] : ""), 0;
+  fprintf(stderr, "usage: linear check | time [filter]\n");
+  return 2;
+}

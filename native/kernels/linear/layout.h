@@ -1,0 +1,31 @@
+// The tile, byte by byte. Written by weight.cc, read by every kernel.
+//
+// Panel = 16 output rows. Codes along k come in chunks of 32 = 8 k-blocks of 4. A vector is 64 bytes = 16 rows x 4 k: lane r (4 bytes)
+// is row r, its bytes are 4 neighbouring k: an AVX-512 VNNI operand, two AVX2 registers, four 128-bit ones.
+// n bits = planes of 8, 4, 2, 1 bits, the largest first with the code's lowest bits. A plane of b bits takes b vectors a chunk;
+// bits i*b.. of a byte of vector v belong to k-block v*(8/b)+i.
+//
+//   affine, lookup   group: chunks, 16 scales, 16 zeros (unless constant); a row's last chunk is padded with code 0
+//   Q4_K, Q5_K       256 k: chunks, scales u8 [8][16], mins u8 [8][16], d f16 [16], dmin f16 [16]
+//   Q6_K             256 k: chunks, scales i8 [16][16], d f16 [16], 32 bytes of padding
+//   bf16             pairs of k: 16 rows x 2; f16, f32: each k: 16 rows. k is padded to even numbers with zeros
+#pragma once
+#include "linear.h"
+
+namespace fewbit {
+namespace {
+
+constexpr int CHUNK = 32;
+constexpr int VECTOR = 64;
+constexpr int SUPERBLOCK = 256;
+
+inline int chunksOf(int k) { return (k + CHUNK - 1) / CHUNK; }
+inline int chunkBytes(int bits) { return bits * VECTOR; }
+inline int scaleBytes(ScaleType type) { return type == ScaleType::F32 ? 4 : 2; }
+inline bool isDense(Scheme scheme) { return scheme <= Scheme::DenseBF16; }
+inline bool isSuperblock(Scheme scheme) { return scheme >= Scheme::Q4_K; }
+inline int superblockGroup(Scheme scheme) { return scheme == Scheme::Q6_K ? 16 : 32; }
+inline const uint8_t* panelOf(const Weight& w, int panel) { return w.tile + w.panelBytes * (size_t)panel; }
+
+}  // namespace
+}  // namespace fewbit

@@ -1,0 +1,121 @@
+// y = x W^T for every weight scheme, from one tile layout: the only header that the engine needs.
+//
+// A weight is tiled once (describe, tile), then used by any number of calls. A call is split by the caller's own fork-join pool:
+//   1. prepare(call, rowFrom, rowTo)              brings rows of x into the kernel's form; all rows before step 2;
+//   2. compute(call, panelFrom, panelTo, local)   panels of 16 outputs, in any number of pieces, in any order.
+// Results do not depend on the pieces, nor on the instruction set's threads; in the decode phase row r of a call with several rows
+// has exactly the bits of a call with that row alone.
+//
+// Every instruction set is one translation unit with its own flags; a level is used only where the machine has it:
+//   scalar.cc  (none)                      avx2.cc    -mavx2 -mfma -mf16c
+//   avx512.cc  -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c
+//   wasm.cc    -msimd128
+// weight.cc is portable. All of them: -O3 -ffp-contract=off, no exceptions, no standard library (x86 intrinsics apart).
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+namespace fewbit {
+
+constexpr int PANEL_ROWS = 16;
+
+enum class Level : uint8_t { Scalar, Avx2, Avx512, Wasm };
+
+enum class Scheme : uint8_t { DenseF32, DenseF16, DenseBF16, Affine, Lookup16, Q4_K, Q5_K, Q6_K };
+
+/** What zero means in an affine weight: w = s * (q - zero), s * (q - zeros[g]), or s * q + zeros[g]. */
+enum class Zero : uint8_t { Constant, Point, Shift };
+
+/** How the tile keeps scales and zeros: always exactly. */
+enum class ScaleType : uint8_t { F16, BF16, F32 };
+
+/** Exact: float32's error. Fast: quantised weights may see activations as small integers. Dense weights are always exact. */
+enum class Mode : uint8_t { Exact, Fast };
+
+/** Decode: few rows, bound by reading the weight. Prefill: many rows, bound by arithmetic. The caller's choice, not a matter of rows. */
+enum class Phase : uint8_t { Decode, Prefill };
+
+/** A weight as it comes from the file. */
+struct Source {
+  Scheme scheme;
+  int n, k;             // rows out, columns in
+  int bits;             // Affine: 1..8; Lookup16: 4
+  int group;            // neighbours along k that share a scale; divides k
+  Zero zero;            // Affine
+  const uint8_t* data;  // codes [n, k], one a byte; or superblock bytes [n, k/256]; or dense values [n, k]
+  const float* scale;   // [n, k/group]
+  const float* zeros;   // [n, k/group], unless zero is Constant
+  float zeroPoint;      // Constant
+  const float* table;   // Lookup16: 16 values
+};
+
+/** A tiled weight: plain data, may be copied. `tile` is 64-byte aligned. */
+struct Weight {
+  Scheme scheme;
+  uint8_t bits;
+  Zero zero;
+  ScaleType scaleType;
+  int n, k;
+  int group;          // 0 for dense
+  int panels;         // ceil(n / 16)
+  size_t groupBytes;  // one panel's codes of a group (or superblock) and its scales; dense: one step of k
+  size_t panelBytes;
+  float zeroPoint;
+  float table[16];
+  const uint8_t* tile;
+};
+
+/**
+ * The weight's descriptor, without its tile. Reads scales and zeros to find the narrowest type that holds them all.
+ * Groups that are neither whole rows nor multiples of 32 become DenseF32.
+ */
+Weight describe(const Source& source);
+
+/** Bytes of the whole tile. */
+inline size_t tileBytes(const Weight& weight) { return weight.panelBytes * (size_t)weight.panels; }
+
+/** Writes panels [panelFrom, panelTo) of the tile that starts at `out`. */
+void tile(const Source& source, const Weight& weight, uint8_t* out, int panelFrom, int panelTo);
+
+/** Values of row `row` as float32, with the roundings of the scheme's definition: an embedding's look-up in a tied head. */
+void decodeRow(const Weight& weight, int row, float* out);
+
+/** One product. Everything stays the caller's; nothing is allocated. */
+struct LinearCall {
+  const Weight* weight;
+  int rows;
+  const float* x;  // [rows, ldx]
+  int ldx;
+  float* y;  // [rows, ldy]
+  int ldy;
+  const float* bias;      // [n] or null
+  const float* residual;  // [rows, ldr] or null, added to y; may be y itself
+  int ldr;
+  Mode mode;
+  Phase phase;
+  uint8_t* scratch;  // scratchBytes(call), 64-byte aligned, shared by all pieces; may be null where that is 0
+  // Integer product for methods that quantise activations themselves: y8[r, n] = sum x8[r, k] * (q[n, k] - zeroPoint), exactly.
+  // Affine, 8 bits, one group a row, Constant zero. x, y, bias, residual, mode and phase are then not read.
+  const int8_t* x8;  // [rows, ldx]
+  int32_t* y8;       // [rows, ldy]
+};
+
+struct LinearKernels {
+  const char* name;
+  /** Bytes that prepare writes. Calls with equal x, rows and `form` may share one prepared scratch. */
+  size_t (*scratchBytes)(const LinearCall& call);
+  /** What prepare makes of x: 0 = nothing is prepared; equal numbers = equal contents. */
+  uint32_t (*form)(const LinearCall& call);
+  void (*prepare)(const LinearCall& call, int rowFrom, int rowTo);
+  /** `local`: LOCAL_BYTES of the calling thread's own memory, 64-byte aligned. */
+  void (*compute)(const LinearCall& call, int panelFrom, int panelTo, uint8_t* local);
+  /** Which kernel a call would take, for `explain`. */
+  const char* (*kernel)(const LinearCall& call);
+};
+
+constexpr size_t LOCAL_BYTES = 128 * 1024;
+
+/** The kernels of a level, or null where this build lacks them. Does not ask the machine. */
+const LinearKernels* linearKernels(Level level);
+
+}  // namespace fewbit
