@@ -12,7 +12,7 @@ avx512=("${avx2[@]}" -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni)
 for file in "$kernels"/*.cc; do
   name=$(basename "$file" .cc)
   flags=()
-  case $name in avx2*) flags=("${avx2[@]}") ;; avx512*) flags=("${avx512[@]}") ;; wasm*) continue ;; esac
+  case $name in *.avx2) flags=("${avx2[@]}") ;; *.avx512) flags=("${avx512[@]}") ;; *.wasm) continue ;; esac
   "${CXX:-g++}" "${common[@]}" -fno-exceptions "${flags[@]}" -c "$file" -o "$work/$name.o"
 done
 "${CXX:-g++}" "${common[@]}" -static "$here/main.cc" "$work"/*.o -o "$out"

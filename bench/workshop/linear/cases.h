@@ -12,7 +12,7 @@
 
 struct Case {
   std::string name;
-  fewbit::Source source{};
+  fb::linear::Source source{};
   std::vector<uint8_t> data;
   std::vector<float> scale, zeros, table;
   std::function<double(int, int)> value;
@@ -25,13 +25,13 @@ struct Random {
   float normal() { return std::normal_distribution<float>()(engine); }
 };
 
-inline uint16_t halfBits(float v) {
+inline uint16_t half_bits(float v) {
   uint32_t u;
   memcpy(&u, &v, 4);
   const int exponent = (int)(u >> 23 & 255) - 112;
   return exponent <= 0 ? 0 : (uint16_t)((u >> 16 & 0x8000) | (uint32_t)exponent << 10 | (u >> 13 & 1023));
 }
-inline float halfValue(uint16_t h) { return std::ldexp((float)(h & 1023) + ((h >> 10 & 31) ? 1024.f : 0.f), std::max(1, h >> 10 & 31) - 25) * (h & 0x8000 ? -1.f : 1.f); }
+inline float half_value(uint16_t h) { return std::ldexp((float)(h & 1023) + ((h >> 10 & 31) ? 1024.f : 0.f), std::max(1, h >> 10 & 31) - 25) * (h & 0x8000 ? -1.f : 1.f); }
 inline float bfloat(float v) {
   uint32_t u;
   memcpy(&u, &v, 4);
@@ -41,10 +41,10 @@ inline float bfloat(float v) {
 }
 
 enum class Store { F16, BF16, F32 };
-inline float stored(Store s, float v) { return s == Store::F16 ? halfValue(halfBits(v)) : s == Store::BF16 ? bfloat(v) : v; }
+inline float stored(Store s, float v) { return s == Store::F16 ? half_value(half_bits(v)) : s == Store::BF16 ? bfloat(v) : v; }
 
-inline Case affineCase(Random& random, int n, int k, int bits, int group, fewbit::Zero zero, Store store) {
-  using fewbit::Zero;
+inline Case affine_case(Random& random, int n, int k, int bits, int group, fb::linear::Zero zero, Store store) {
+  using fb::linear::Zero;
   Case c;
   c.name = "affine" + std::to_string(bits) + " g" + std::to_string(group) + (zero == Zero::Constant ? " constant" : zero == Zero::Point ? " point" : " shift") +
            (store == Store::F16 ? " f16" : store == Store::BF16 ? " bf16" : " f32");
@@ -57,11 +57,11 @@ inline Case affineCase(Random& random, int n, int k, int bits, int group, fewbit
     const float middle = (float)(1 << bits) / 2 + random.normal();
     if (zero != Zero::Constant) c.zeros.push_back(stored(store, zero == Zero::Point ? middle : -middle * s));
   }
-  c.source = {fewbit::Scheme::Affine, n, k, bits, group, zero, c.data.data(), c.scale.data(), c.zeros.data(), (float)(1 << bits >> 1), nullptr};
+  c.source = {fb::linear::Scheme::Affine, n, k, bits, group, zero, c.data.data(), c.scale.data(), c.zeros.data(), (float)(1 << bits >> 1), nullptr};
   return c;
 }
 
-inline Case lookupCase(Random& random, int n, int k, int group, Store store) {
+inline Case lookup_case(Random& random, int n, int k, int group, Store store) {
   static const float NF4[16] = {-1.f, -0.6961928f, -0.52507305f, -0.3949175f, -0.28444138f, -0.18477343f, -0.09105004f, 0.f,
                                 0.0795803f, 0.1609302f, 0.2461123f, 0.33791524f, 0.44070983f, 0.562617f, 0.72295684f, 1.f};
   Case c;
@@ -70,28 +70,28 @@ inline Case lookupCase(Random& random, int n, int k, int group, Store store) {
   for (auto& q : c.data) q = (uint8_t)random.below(16);
   for (int i = 0; i < n * (k / group); i++) c.scale.push_back(stored(store, (0.5f + std::fabs(random.normal())) * 0.05f));
   c.table.assign(NF4, NF4 + 16);
-  c.source = {fewbit::Scheme::Lookup16, n, k, 4, group, fewbit::Zero::Constant, c.data.data(), c.scale.data(), nullptr, 0, c.table.data()};
+  c.source = {fb::linear::Scheme::Lookup16, n, k, 4, group, fb::linear::Zero::Constant, c.data.data(), c.scale.data(), nullptr, 0, c.table.data()};
   return c;
 }
 
-inline Case superblockCase(Random& random, int n, int k, fewbit::Scheme scheme) {
-  using fewbit::Scheme;
+inline Case superblock_case(Random& random, int n, int k, fb::linear::Scheme scheme) {
+  using fb::linear::Scheme;
   Case c;
   const int bytes = scheme == Scheme::Q4_K ? 144 : scheme == Scheme::Q5_K ? 176 : 210;
   c.name = scheme == Scheme::Q4_K ? "Q4_K" : scheme == Scheme::Q5_K ? "Q5_K" : "Q6_K";
   c.data.resize((size_t)n * (k / 256) * bytes);
   for (auto& b : c.data) b = (uint8_t)random.below(256);
   for (size_t at = 0; at < c.data.size(); at += bytes) {
-    const uint16_t d = halfBits((0.5f + std::fabs(random.normal())) * 0.001f), dmin = halfBits((0.5f + std::fabs(random.normal())) * 0.01f);
+    const uint16_t d = half_bits((0.5f + std::fabs(random.normal())) * 0.001f), dmin = half_bits((0.5f + std::fabs(random.normal())) * 0.01f);
     if (scheme == Scheme::Q6_K) memcpy(&c.data[at + 208], &d, 2);
     else memcpy(&c.data[at], &d, 2), memcpy(&c.data[at + 2], &dmin, 2);
   }
-  c.source = {scheme, n, k, 0, 0, fewbit::Zero::Constant, c.data.data(), nullptr, nullptr, 0, nullptr};
+  c.source = {scheme, n, k, 0, 0, fb::linear::Zero::Constant, c.data.data(), nullptr, nullptr, 0, nullptr};
   return c;
 }
 
-inline Case denseCase(Random& random, int n, int k, fewbit::Scheme scheme) {
-  using fewbit::Scheme;
+inline Case dense_case(Random& random, int n, int k, fb::linear::Scheme scheme) {
+  using fb::linear::Scheme;
   Case c;
   c.name = scheme == Scheme::DenseF32 ? "dense f32" : scheme == Scheme::DenseF16 ? "dense f16" : "dense bf16";
   const int bytes = scheme == Scheme::DenseF32 ? 4 : 2;
@@ -100,18 +100,18 @@ inline Case denseCase(Random& random, int n, int k, fewbit::Scheme scheme) {
     const float v = random.normal() * 0.05f;
     uint32_t u;
     memcpy(&u, &v, 4);
-    const uint16_t h = scheme == Scheme::DenseF16 ? halfBits(v) : (uint16_t)(u >> 16);
+    const uint16_t h = scheme == Scheme::DenseF16 ? half_bits(v) : (uint16_t)(u >> 16);
     if (bytes == 4) memcpy(&c.data[i * 4], &v, 4);
     else memcpy(&c.data[i * 2], &h, 2);
   }
-  c.source = {scheme, n, k, 0, 0, fewbit::Zero::Constant, c.data.data(), nullptr, nullptr, 0, nullptr};
+  c.source = {scheme, n, k, 0, 0, fb::linear::Zero::Constant, c.data.data(), nullptr, nullptr, 0, nullptr};
   return c;
 }
 
 /** Element (n, k) of the weight in double, from the definition. */
-inline double elementOf(const Case& c, int n, int k) {
-  using fewbit::Scheme;
-  using fewbit::Zero;
+inline double element_of(const Case& c, int n, int k) {
+  using fb::linear::Scheme;
+  using fb::linear::Zero;
   const auto& s = c.source;
   const size_t i = (size_t)n * s.k + k;
   const uint8_t* d = c.data.data();
@@ -125,7 +125,7 @@ inline double elementOf(const Case& c, int n, int k) {
     case Scheme::DenseBF16: {
       uint16_t h;
       memcpy(&h, d + i * 2, 2);
-      if (s.scheme == Scheme::DenseF16) return halfValue(h);
+      if (s.scheme == Scheme::DenseF16) return half_value(h);
       const uint32_t u = (uint32_t)h << 16;
       float v;
       memcpy(&v, &u, 4);
@@ -134,14 +134,14 @@ inline double elementOf(const Case& c, int n, int k) {
     case Scheme::Affine: {
       const size_t g = (size_t)n * (s.k / s.group) + k / s.group;
       if (s.zero == Zero::Shift) return (double)d[i] * c.scale[g] + c.zeros[g];
-      return ((double)d[i] - (s.zero == Zero::Constant ? s.zeroPoint : c.zeros[g])) * c.scale[g];
+      return ((double)d[i] - (s.zero == Zero::Constant ? s.zero_point : c.zeros[g])) * c.scale[g];
     }
     case Scheme::Lookup16:
       return (double)c.table[d[i]] * c.scale[(size_t)n * (s.k / s.group) + k / s.group];
     default:
       break;
   }
-  auto half = [](const uint8_t* p) { return (double)halfValue((uint16_t)(p[0] | p[1] << 8)); };
+  auto half = [](const uint8_t* p) { return (double)half_value((uint16_t)(p[0] | p[1] << 8)); };
   const int e = k % 256;
   if (s.scheme == Scheme::Q6_K) {
     const uint8_t* b = d + i / 256 * 210;

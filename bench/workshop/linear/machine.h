@@ -12,38 +12,38 @@ struct Free {
 using Bytes = std::unique_ptr<uint8_t[], Free>;
 inline Bytes aligned(size_t bytes) { return Bytes((uint8_t*)aligned_alloc(4096, (bytes + 8191) / 4096 * 4096)); }
 
-inline std::vector<const fewbit::LinearKernels*> levels() {
-  using fewbit::Level;
-  std::vector<const fewbit::LinearKernels*> found{fewbit::linearKernels(Level::Scalar)};
+inline std::vector<const fb::linear::Kernels*> levels() {
+  using namespace fb;
+  std::vector<const fb::linear::Kernels*> found{fb::linear::kernels_of(LEVEL_SCALAR)};
 #ifdef __x86_64__
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
-  if (avx2) found.push_back(fewbit::linearKernels(Level::Avx2));
-  if (avx512) found.push_back(fewbit::linearKernels(Level::Avx512));
+  if (avx2) found.push_back(fb::linear::kernels_of(LEVEL_AVX2));
+  if (avx512) found.push_back(fb::linear::kernels_of(LEVEL_AVX512));
 #endif
   std::erase(found, nullptr);
   return found;
 }
 
 struct Tiled {
-  fewbit::Weight weight;
+  fb::linear::Weight weight;
   Bytes bytes;
 };
 
 inline Tiled tiled(const Case& c) {
-  Tiled t{fewbit::describe(c.source), nullptr};
-  t.bytes = aligned(fewbit::tileBytes(t.weight));
+  Tiled t{fb::linear::describe(c.source), nullptr};
+  t.bytes = aligned(fb::linear::tile_bytes(t.weight));
   t.weight.tile = t.bytes.get();
-  fewbit::tile(c.source, t.weight, t.bytes.get(), 0, t.weight.panels);
+  fb::linear::tile(c.source, t.weight, t.bytes.get(), 0, t.weight.panels);
   return t;
 }
 
 /** The call as the engine makes it: all rows prepared, then panels in pieces of `piece`. */
-inline void run(const fewbit::LinearKernels& kernels, fewbit::LinearCall& call, int piece) {
-  static Bytes local = aligned(fewbit::LOCAL_BYTES);
-  Bytes scratch = aligned(kernels.scratchBytes(call));
+inline void run(const fb::linear::Kernels& kernels, fb::linear::Call& call, int piece) {
+  static Bytes local = aligned(fb::linear::LOCAL_BYTES);
+  Bytes scratch = aligned(kernels.scratch_bytes(call));
   call.scratch = scratch.get();
   kernels.prepare(call, 0, call.rows);
   for (int p = 0; p < call.weight->panels; p += piece) kernels.compute(call, p, std::min(call.weight->panels, p + piece), local.get());

@@ -7,7 +7,7 @@
 int main(int count, char** arguments) {
   const std::string what = count > 1 ? arguments[1] : "check";
   if (what == "check") return check() ? 0 : 1;
-  if (what == "time") return timeAll(count > 2 ? arguments[2] : ""), 0;
+  if (what == "time") return time_all(count > 2 ? arguments[2] : ""), 0;
   fprintf(stderr, "usage: linear check | time [filter]\n");
   return 2;
 }

@@ -17,4 +17,4 @@ inline uint64_t probe(const uint8_t* bytes, size_t count) {
   return total;
 }
 
-inline void timeAll(const std::string&) { printf("nothing to time yet\n"); }
+inline void time_all(const std::string&) { printf("nothing to time yet\n"); }

@@ -1,13 +1,13 @@
 // Decodes a piece of a panel to float32 [k][16], with the roundings of the scheme's definition and nothing but C: what every level
 // can fall back on, and what faster decoders are compared with.
 #pragma once
-#include "half.h"
+#include "../half.h"
 #include "layout.h"
 
-namespace fewbit {
+namespace fb::linear {
 namespace {
 
-inline float affineValue(Zero zero, float q, float scale, float z) {
+inline float affine_value(Zero zero, float q, float scale, float z) {
   if (zero == Zero::Shift) {
     const float product = q * scale;
     return product + z;
@@ -16,27 +16,27 @@ inline float affineValue(Zero zero, float q, float scale, float z) {
   return centred * scale;
 }
 
-inline float readScale(ScaleType type, const uint8_t* at, int lane) {
+inline float read_scale(ScaleType type, const uint8_t* at, int lane) {
   if (type == ScaleType::F32) {
     float value;
-    __builtin_memcpy(&value, at + lane * 4, 4);
+    copy(&value, at + lane * 4, 4);
     return value;
   }
-  uint16_t bits;
-  __builtin_memcpy(&bits, at + lane * 2, 2);
-  return type == ScaleType::F16 ? fromF16(bits) : fromBF16(bits);
+  uint16_t half;
+  copy(&half, at + lane * 2, 2);
+  return type == ScaleType::F16 ? from_f16(half) : from_bf16(half);
 }
 
 /** One chunk's codes as bytes [8 k-blocks][16 rows][4 k]. */
-inline void unpackChunk(int bits, const uint8_t* in, uint8_t* out) {
+inline void unpack_chunk(int bits, const uint8_t* in, uint8_t* out) {
   for (int i = 0; i < 8 * VECTOR; i++) out[i] = 0;
   int shift = 0;
   for (int width = 8; width; width >>= 1) {
     if (!(bits & width)) continue;
-    const int perByte = 8 / width;
+    const int per_byte = 8 / width;
     for (int v = 0; v < width; v++) {
-      for (int i = 0; i < perByte; i++) {
-        uint8_t* to = out + (v * perByte + i) * VECTOR;
+      for (int i = 0; i < per_byte; i++) {
+        uint8_t* to = out + (v * per_byte + i) * VECTOR;
         for (int b = 0; b < VECTOR; b++) to[b] |= (uint8_t)((in[v * VECTOR + b] >> (i * width) & ((1 << width) - 1)) << shift);
       }
     }
@@ -51,35 +51,35 @@ struct LaneScales {
   float zero[PANEL_ROWS];
 };
 
-inline void readGroup(const Weight& w, const uint8_t* group, LaneScales& s) {
-  const uint8_t* at = group + chunksOf(w.group) * chunkBytes(w.bits);
+inline void read_group(const Weight& w, const uint8_t* group, LaneScales& s) {
+  const uint8_t* at = group + chunks_of(w.group) * chunk_bytes(w.bits);
   for (int lane = 0; lane < PANEL_ROWS; lane++) {
-    s.scale[lane] = readScale(w.scaleType, at, lane);
-    s.zero[lane] = w.zero == Zero::Constant ? w.zeroPoint : readScale(w.scaleType, at + PANEL_ROWS * scaleBytes(w.scaleType), lane);
+    s.scale[lane] = read_scale(w.scale_type, at, lane);
+    s.zero[lane] = w.zero == Zero::Constant ? w.zero_point : read_scale(w.scale_type, at + PANEL_ROWS * scale_bytes(w.scale_type), lane);
   }
 }
 
-inline void decodeChunk(const Weight& w, const uint8_t* codes, const LaneScales& s, int from, int to, float* out) {
+inline void decode_chunk(const Weight& w, const uint8_t* codes, const LaneScales& s, int from, int to, float* out) {
   uint8_t bytes[8 * VECTOR];
-  unpackChunk(w.bits, codes, bytes);
+  unpack_chunk(w.bits, codes, bytes);
   for (int k = from; k < to; k++) {
     const uint8_t* q = bytes + (k >> 2) * VECTOR + (k & 3);
     float* o = out + (k - from) * PANEL_ROWS;
     if (w.scheme == Scheme::Lookup16) {
       for (int lane = 0; lane < PANEL_ROWS; lane++) o[lane] = w.table[q[lane * 4]] * s.scale[lane];
     } else {
-      for (int lane = 0; lane < PANEL_ROWS; lane++) o[lane] = affineValue(w.zero, (float)q[lane * 4], s.scale[lane], s.zero[lane]);
+      for (int lane = 0; lane < PANEL_ROWS; lane++) o[lane] = affine_value(w.zero, (float)q[lane * 4], s.scale[lane], s.zero[lane]);
     }
   }
 }
 
-inline void decodeSuperblockChunk(const Weight& w, const uint8_t* block, int chunk, float* out) {
+inline void decode_superblock_chunk(const Weight& w, const uint8_t* block, int chunk, float* out) {
   uint8_t bytes[8 * VECTOR];
-  unpackChunk(w.bits, block + chunk * chunkBytes(w.bits), bytes);
-  const uint8_t* scales = block + SUPERBLOCK / CHUNK * chunkBytes(w.bits);
+  unpack_chunk(w.bits, block + chunk * chunk_bytes(w.bits), bytes);
+  const uint8_t* scales = block + SUPERBLOCK / CHUNK * chunk_bytes(w.bits);
   for (int lane = 0; lane < PANEL_ROWS; lane++) {
-    const float d = readScale(ScaleType::F16, scales + 256, lane);
-    const float dmin = w.scheme == Scheme::Q6_K ? 0 : readScale(ScaleType::F16, scales + 288, lane);
+    const float d = read_scale(ScaleType::F16, scales + 256, lane);
+    const float dmin = w.scheme == Scheme::Q6_K ? 0 : read_scale(ScaleType::F16, scales + 288, lane);
     for (int k = 0; k < CHUNK; k++) {
       const float q = (float)bytes[(k >> 2) * VECTOR + lane * 4 + (k & 3)];
       if (w.scheme == Scheme::Q6_K) {
@@ -95,42 +95,42 @@ inline void decodeSuperblockChunk(const Weight& w, const uint8_t* block, int chu
   }
 }
 
-inline void decodeDense(const Weight& w, const uint8_t* panel, int from, int to, float* out) {
+inline void decode_dense(const Weight& w, const uint8_t* panel, int from, int to, float* out) {
   for (int k = from; k < to; k++) {
     float* o = out + (k - from) * PANEL_ROWS;
     if (w.scheme == Scheme::DenseF32) {
-      __builtin_memcpy(o, panel + (size_t)k * PANEL_ROWS * 4, PANEL_ROWS * 4);
+      copy(o, panel + (size_t)k * PANEL_ROWS * 4, PANEL_ROWS * 4);
       continue;
     }
     for (int lane = 0; lane < PANEL_ROWS; lane++) {
-      uint16_t bits;
+      uint16_t half;
       if (w.scheme == Scheme::DenseF16) {
-        __builtin_memcpy(&bits, panel + ((size_t)k * PANEL_ROWS + (size_t)lane) * 2, 2);
-        o[lane] = fromF16(bits);
+        copy(&half, panel + ((size_t)k * PANEL_ROWS + (size_t)lane) * 2, 2);
+        o[lane] = from_f16(half);
       } else {
-        __builtin_memcpy(&bits, panel + (size_t)(k >> 1) * VECTOR + lane * 4 + (k & 1) * 2, 2);
-        o[lane] = fromBF16(bits);
+        copy(&half, panel + (size_t)(k >> 1) * VECTOR + lane * 4 + (k & 1) * 2, 2);
+        o[lane] = from_bf16(half);
       }
     }
   }
 }
 
 /** Columns [from, to) of a panel as float32 [to - from][16]; `from` is a multiple of 32. */
-inline void decodePanel(const Weight& w, const uint8_t* panel, int from, int to, float* out) {
-  if (isDense(w.scheme)) return decodeDense(w, panel, from, to, out);
+inline void decode_panel(const Weight& w, const uint8_t* panel, int from, int to, float* out) {
+  if (is_dense(w.scheme)) return decode_dense(w, panel, from, to, out);
   LaneScales scales;
   const uint8_t* read = nullptr;
   for (int k = from; k < to; k += CHUNK, out += CHUNK * PANEL_ROWS) {
-    if (isSuperblock(w.scheme)) {
-      decodeSuperblockChunk(w, panel + w.groupBytes * (size_t)(k / SUPERBLOCK), k % SUPERBLOCK / CHUNK, out);
+    if (is_superblock(w.scheme)) {
+      decode_superblock_chunk(w, panel + w.group_bytes * (size_t)(k / SUPERBLOCK), k % SUPERBLOCK / CHUNK, out);
       continue;
     }
-    const uint8_t* group = panel + w.groupBytes * (size_t)(k / w.group);
-    if (group != read) readGroup(w, read = group, scales);
+    const uint8_t* group = panel + w.group_bytes * (size_t)(k / w.group);
+    if (group != read) read_group(w, read = group, scales);
     const int count = to - k < CHUNK ? to - k : CHUNK;
-    decodeChunk(w, group + k % w.group / CHUNK * chunkBytes(w.bits), scales, 0, count, out);
+    decode_chunk(w, group + k % w.group / CHUNK * chunk_bytes(w.bits), scales, 0, count, out);
   }
 }
 
 }  // namespace
-}  // namespace fewbit
+}  // namespace fb::linear

@@ -12,20 +12,20 @@
 #pragma once
 #include "linear.h"
 
-namespace fewbit {
+namespace fb::linear {
 namespace {
 
 constexpr int CHUNK = 32;
 constexpr int VECTOR = 64;
 constexpr int SUPERBLOCK = 256;
 
-inline int chunksOf(int k) { return (k + CHUNK - 1) / CHUNK; }
-inline int chunkBytes(int bits) { return bits * VECTOR; }
-inline int scaleBytes(ScaleType type) { return type == ScaleType::F32 ? 4 : 2; }
-inline bool isDense(Scheme scheme) { return scheme <= Scheme::DenseBF16; }
-inline bool isSuperblock(Scheme scheme) { return scheme >= Scheme::Q4_K; }
-inline int superblockGroup(Scheme scheme) { return scheme == Scheme::Q6_K ? 16 : 32; }
-inline const uint8_t* panelOf(const Weight& w, int panel) { return w.tile + w.panelBytes * (size_t)panel; }
+inline int chunks_of(int k) { return (k + CHUNK - 1) / CHUNK; }
+inline int chunk_bytes(int bits) { return bits * VECTOR; }
+inline int scale_bytes(ScaleType type) { return type == ScaleType::F32 ? 4 : 2; }
+inline bool is_dense(Scheme scheme) { return scheme <= Scheme::DenseBF16; }
+inline bool is_superblock(Scheme scheme) { return scheme >= Scheme::Q4_K; }
+inline int superblock_group(Scheme scheme) { return scheme == Scheme::Q6_K ? 16 : 32; }
+inline const uint8_t* panel_of(const Weight& w, int panel) { return w.tile + w.panel_bytes * (size_t)panel; }
 
 }  // namespace
-}  // namespace fewbit
+}  // namespace fb::linear

@@ -1,17 +1,17 @@
 // The table of levels. What a build lacks is null.
 #include "linear.h"
 
-namespace fewbit {
+namespace fb::linear {
 
-extern const LinearKernels linearScalar;
+extern const Kernels SCALAR_KERNELS;
 
-const LinearKernels* linearKernels(Level level) {
+const Kernels* kernels_of(Level level) {
   switch (level) {
-    case Level::Scalar:
-      return &linearScalar;
+    case LEVEL_SCALAR:
+      return &SCALAR_KERNELS;
     default:
       return nullptr;
   }
 }
 
-}  // namespace fewbit
+}  // namespace fb::linear

@@ -1,25 +1,19 @@
 // y = x W^T for every weight scheme, from one tile layout: the only header that the engine needs.
 //
 // A weight is tiled once (describe, tile), then used by any number of calls. A call is split by the caller's own fork-join pool:
-//   1. prepare(call, rowFrom, rowTo)              brings rows of x into the kernel's form; all rows before step 2;
-//   2. compute(call, panelFrom, panelTo, local)   panels of 16 outputs, in any number of pieces, in any order.
+//   1. prepare(call, row_from, row_to)              brings rows of x into the kernel's form; all rows before step 2;
+//   2. compute(call, panel_from, panel_to, local)   panels of 16 outputs, in any number of pieces, in any order.
 // Results do not depend on the pieces, nor on the instruction set's threads; in the decode phase row r of a call with several rows
 // has exactly the bits of a call with that row alone.
 //
-// Every instruction set is one translation unit with its own flags; a level is used only where the machine has it:
-//   scalar.cc  (none)                      avx2.cc    -mavx2 -mfma -mf16c
-//   avx512.cc  -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c
-//   wasm.cc    -msimd128
-// weight.cc is portable. All of them: -O3 -ffp-contract=off, no exceptions, no standard library (x86 intrinsics apart).
+// Every instruction set is one file with its own flags (kernels.avx2.cc ...); a level is used only where the machine has it.
 #pragma once
-#include <stddef.h>
-#include <stdint.h>
+#include "../base.h"
+#include "../cpu.h"
 
-namespace fewbit {
+namespace fb::linear {
 
 constexpr int PANEL_ROWS = 16;
-
-enum class Level : uint8_t { Scalar, Avx2, Avx512, Wasm };
 
 enum class Scheme : uint8_t { DenseF32, DenseF16, DenseBF16, Affine, Lookup16, Q4_K, Q5_K, Q6_K };
 
@@ -45,7 +39,7 @@ struct Source {
   const uint8_t* data;  // codes [n, k], one a byte; or superblock bytes [n, k/256]; or dense values [n, k]
   const float* scale;   // [n, k/group]
   const float* zeros;   // [n, k/group], unless zero is Constant
-  float zeroPoint;      // Constant
+  float zero_point;     // Constant
   const float* table;   // Lookup16: 16 values
 };
 
@@ -54,13 +48,13 @@ struct Weight {
   Scheme scheme;
   uint8_t bits;
   Zero zero;
-  ScaleType scaleType;
+  ScaleType scale_type;
   int n, k;
-  int group;          // 0 for dense
-  int panels;         // ceil(n / 16)
-  size_t groupBytes;  // one panel's codes of a group (or superblock) and its scales; dense: one step of k
-  size_t panelBytes;
-  float zeroPoint;
+  int group;           // 0 for dense
+  int panels;          // ceil(n / 16)
+  size_t group_bytes;  // one panel's codes of a group (or superblock) and its scales; dense: one step of k
+  size_t panel_bytes;
+  float zero_point;
   float table[16];
   const uint8_t* tile;
 };
@@ -72,16 +66,16 @@ struct Weight {
 Weight describe(const Source& source);
 
 /** Bytes of the whole tile. */
-inline size_t tileBytes(const Weight& weight) { return weight.panelBytes * (size_t)weight.panels; }
+inline size_t tile_bytes(const Weight& weight) { return weight.panel_bytes * (size_t)weight.panels; }
 
-/** Writes panels [panelFrom, panelTo) of the tile that starts at `out`. */
-void tile(const Source& source, const Weight& weight, uint8_t* out, int panelFrom, int panelTo);
+/** Writes panels [panel_from, panel_to) of the tile that starts at `out`. */
+void tile(const Source& source, const Weight& weight, uint8_t* out, int panel_from, int panel_to);
 
 /** Values of row `row` as float32, with the roundings of the scheme's definition: an embedding's look-up in a tied head. */
-void decodeRow(const Weight& weight, int row, float* out);
+void decode_row(const Weight& weight, int row, float* out);
 
 /** One product. Everything stays the caller's; nothing is allocated. */
-struct LinearCall {
+struct Call {
   const Weight* weight;
   int rows;
   const float* x;  // [rows, ldx]
@@ -93,29 +87,29 @@ struct LinearCall {
   int ldr;
   Mode mode;
   Phase phase;
-  uint8_t* scratch;  // scratchBytes(call), 64-byte aligned, shared by all pieces; may be null where that is 0
-  // Integer product for methods that quantise activations themselves: y8[r, n] = sum x8[r, k] * (q[n, k] - zeroPoint), exactly.
+  uint8_t* scratch;  // scratch_bytes(call), 64-byte aligned, shared by all pieces; may be null where that is 0
+  // Integer product for methods that quantise activations themselves: y8[r, n] = sum x8[r, k] * (q[n, k] - zero_point), exactly.
   // Affine, 8 bits, one group a row, Constant zero. x, y, bias, residual, mode and phase are then not read.
   const int8_t* x8;  // [rows, ldx]
   int32_t* y8;       // [rows, ldy]
 };
 
-struct LinearKernels {
+struct Kernels {
   const char* name;
   /** Bytes that prepare writes. Calls with equal x, rows and `form` may share one prepared scratch. */
-  size_t (*scratchBytes)(const LinearCall& call);
+  size_t (*scratch_bytes)(const Call& call);
   /** What prepare makes of x: 0 = nothing is prepared; equal numbers = equal contents. */
-  uint32_t (*form)(const LinearCall& call);
-  void (*prepare)(const LinearCall& call, int rowFrom, int rowTo);
+  uint32_t (*form)(const Call& call);
+  void (*prepare)(const Call& call, int row_from, int row_to);
   /** `local`: LOCAL_BYTES of the calling thread's own memory, 64-byte aligned. */
-  void (*compute)(const LinearCall& call, int panelFrom, int panelTo, uint8_t* local);
+  void (*compute)(const Call& call, int panel_from, int panel_to, uint8_t* local);
   /** Which kernel a call would take, for `explain`. */
-  const char* (*kernel)(const LinearCall& call);
+  const char* (*kernel)(const Call& call);
 };
 
 constexpr size_t LOCAL_BYTES = 128 * 1024;
 
 /** The kernels of a level, or null where this build lacks them. Does not ask the machine. */
-const LinearKernels* linearKernels(Level level);
+const Kernels* kernels_of(Level level);
 
-}  // namespace fewbit
+}  // namespace fb::linear

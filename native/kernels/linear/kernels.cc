@@ -2,17 +2,17 @@
 #include "decode.h"
 #include "layout.h"
 
-namespace fewbit {
+namespace fb::linear {
 namespace {
 
 constexpr int PIECE = 256;
 
-size_t scratchBytes(const LinearCall&) { return 0; }
-uint32_t form(const LinearCall&) { return 0; }
-void prepare(const LinearCall&, int, int) {}
-const char* kernel(const LinearCall& call) { return call.x8 ? "scalar int8" : "scalar f32"; }
+size_t scratch_bytes(const Call&) { return 0; }
+uint32_t form(const Call&) { return 0; }
+void prepare(const Call&, int, int) {}
+const char* kernel(const Call& call) { return call.x8 ? "scalar int8" : "scalar f32"; }
 
-void store(const LinearCall& c, int row, int panel, const float* sums) {
+void store(const Call& c, int row, int panel, const float* sums) {
   const int first = panel * PANEL_ROWS;
   const int count = c.weight->n - first < PANEL_ROWS ? c.weight->n - first : PANEL_ROWS;
   float* y = c.y + (size_t)row * (size_t)c.ldy + first;
@@ -24,7 +24,7 @@ void store(const LinearCall& c, int row, int panel, const float* sums) {
   }
 }
 
-void panelFloat(const LinearCall& c, int panel, float* piece) {
+void panel_float(const Call& c, int panel, float* piece) {
   const Weight& w = *c.weight;
   constexpr int ROWS = 64;  // rows at a time: their sums lie behind the decoded piece
   float* sums = piece + PIECE * PANEL_ROWS;
@@ -33,7 +33,7 @@ void panelFloat(const LinearCall& c, int panel, float* piece) {
     for (int i = 0; i < rows * PANEL_ROWS; i++) sums[i] = 0;
     for (int k = 0; k < w.k; k += PIECE) {
       const int to = k + PIECE < w.k ? k + PIECE : w.k;
-      decodePanel(w, panelOf(w, panel), k, to, piece);
+      decode_panel(w, panel_of(w, panel), k, to, piece);
       for (int r = 0; r < rows; r++) {
         const float* x = c.x + (size_t)(base + r) * (size_t)c.ldx;
         float part[PANEL_ROWS] = {0};
@@ -48,10 +48,10 @@ void panelFloat(const LinearCall& c, int panel, float* piece) {
   }
 }
 
-void panelInt8(const LinearCall& c, int panel) {
+void panel_int8(const Call& c, int panel) {
   const Weight& w = *c.weight;
-  const uint8_t* codes = panelOf(w, panel);
-  const int zero = (int)w.zeroPoint;
+  const uint8_t* codes = panel_of(w, panel);
+  const int zero = (int)w.zero_point;
   const int first = panel * PANEL_ROWS;
   for (int r = 0; r < c.rows; r++) {
     const int8_t* x = c.x8 + (size_t)r * (size_t)c.ldx;
@@ -63,16 +63,16 @@ void panelInt8(const LinearCall& c, int panel) {
   }
 }
 
-void compute(const LinearCall& c, int panelFrom, int panelTo, uint8_t* local) {
-  for (int panel = panelFrom; panel < panelTo; panel++) {
-    if (c.x8) panelInt8(c, panel);
-    else panelFloat(c, panel, (float*)local);
+void compute(const Call& c, int panel_from, int panel_to, uint8_t* local) {
+  for (int panel = panel_from; panel < panel_to; panel++) {
+    if (c.x8) panel_int8(c, panel);
+    else panel_float(c, panel, (float*)local);
   }
 }
 
 }  // namespace
 
-extern const LinearKernels linearScalar;
-const LinearKernels linearScalar = {"scalar", scratchBytes, form, prepare, compute, kernel};
+extern const Kernels SCALAR_KERNELS;
+const Kernels SCALAR_KERNELS = {"scalar", scratch_bytes, form, prepare, compute, kernel};
 
-}  // namespace fewbit
+}  // namespace fb::linear
