@@ -1,6 +1,7 @@
 // The registry: one line a method.
 import { UsageError } from '../core/errors.ts'
 import { bitsandbytes } from './bitsandbytes/index.ts'
+import { gguf } from './gguf/index.ts'
 import type { Method } from './types.ts'
 
 const METHODS = new Map<string, Method>()
@@ -13,6 +14,7 @@ export function registerMethod<C, S>(method: Method<C, S>): void {
 }
 
 registerMethod(bitsandbytes)
+registerMethod(gguf)
 
 /** All methods in the order of registration. */
 export function methods(): readonly Method[] {

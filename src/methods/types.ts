@@ -1,4 +1,5 @@
 // What a method owes, as one record. A method knows weights and core only: no device, no file container, no model family.
+import type { ByteSource } from '../checkpoint/types.ts'
 import type { DType, RawTensor } from '../core/dtypes.ts'
 import type { JsonObject } from '../core/json.ts'
 import type { QuantizerKernels } from '../core/kernels.ts'
@@ -27,6 +28,12 @@ export interface ModelInfo {
   readonly kvHeads: number
   /** The checkpoint's float dtype. */
   readonly dtype: DType
+  /** What the tensors come from. `gguf`: a .gguf file as it stands; absent or `safetensors`: a model folder (under GGUF names for GGUF). */
+  readonly container?: 'safetensors' | 'gguf'
+  /** `general.architecture` of the GGUF file that is read or made. */
+  readonly ggufArchitecture?: string
+  /** Experts of each mixture layer; absent or 0 for dense models. */
+  readonly experts?: number
 }
 
 /** What becomes of one tensor. `settings` is the method's own, opaque to everybody else. */
@@ -109,6 +116,8 @@ export interface Method<C = unknown, S = unknown> {
   parseConfig(stored: JsonObject): C
   /** The `quantization_config` that shorthand flags or API options stand for. */
   fromFlags(flags: MethodFlags): JsonObject
+  /** Reads the files that a config names by path (an importance matrix); absent where no config does. Called before `plan`. */
+  loadFiles?(config: C, open: (path: string) => Promise<ByteSource>): Promise<C>
   plan(tensors: readonly TensorInfo[], model: ModelInfo, config: C): QuantizationPlan<S>
   quantize(input: QuantizeInput<S>): Promise<QuantizedWeight>
   readonly stored: StoredLayout<C, S>

@@ -1,0 +1,53 @@
+// GGUF tensors <-> QuantizedWeight: Q4_0 to Q8_0 become affine codes and scales, the K types keep their blocks; both ways exact.
+import { type DType, elementCount, rawTensor } from '../../core/dtypes.ts'
+import { FileError } from '../../core/errors.ts'
+import {
+  affineBlockBytes,
+  isAffineBlockType,
+  packAffineBlocks,
+  unpackAffineBlocks,
+} from '../../weights/affine-blocks.ts'
+import { isSuperblockType, SUPERBLOCK_BYTES, SUPERBLOCK_SIZE } from '../../weights/superblock.ts'
+import { part, type QuantizedWeight } from '../../weights/weight.ts'
+import type { NamedTensor, StoredLayout, StoredReader } from '../types.ts'
+import type { Gguf, GgufSettings } from './config.ts'
+
+function write(name: string, weight: QuantizedWeight, { type }: GgufSettings): NamedTensor[] {
+  return [{ name, tensor: { dtype: type as DType, shape: weight.shape, data: blockBytes(type, weight) } }]
+}
+
+function blockBytes(type: string, weight: QuantizedWeight): Uint8Array {
+  if (isAffineBlockType(type)) return packAffineBlocks(type, weight)
+  return part(weight, isSuperblockType(type) ? 'blocks' : 'values').data
+}
+
+function isStored(name: string, reader: StoredReader<Gguf>): boolean {
+  const type = reader.dtypeOf(name) ?? ''
+  return isAffineBlockType(type) || isSuperblockType(type)
+}
+
+async function read(name: string, shape: readonly number[], reader: StoredReader<Gguf>): Promise<QuantizedWeight> {
+  const { dtype, data } = await reader.read(name)
+  const type: string = dtype
+  const rows = elementCount(shape.slice(0, -1))
+  if (isAffineBlockType(type)) {
+    checkSize(name, type, shape, data, (elementCount(shape) / 32) * affineBlockBytes(type))
+    return unpackAffineBlocks(type, shape, data)
+  }
+  if (!isSuperblockType(type))
+    throw new FileError(`Cannot read "${name}": fewbit does not decode ${type}`, { tensor: name })
+  checkSize(name, type, shape, data, (elementCount(shape) / SUPERBLOCK_SIZE) * SUPERBLOCK_BYTES[type])
+  const blocks = rawTensor('U8', [rows, data.length / rows], data)
+  return { scheme: { kind: 'superblock', type }, shape, parts: { blocks } }
+}
+
+function checkSize(name: string, type: string, shape: readonly number[], data: Uint8Array, expected: number): void {
+  if (data.length !== expected)
+    throw new FileError(`Cannot read "${name}": ${data.length} bytes, ${type} [${shape}] takes ${expected}`, {
+      tensor: name,
+      expected,
+      actual: data.length,
+    })
+}
+
+export const stored: StoredLayout<Gguf, GgufSettings> = { suffixes: [], write, isStored, read }

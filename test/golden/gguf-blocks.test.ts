@@ -1,0 +1,88 @@
+// The oracle quantisers against ggml's own bytes: every row of blocks/inputs.safetensors, hostile ones included.
+import { expect, test } from 'vitest'
+import { toFloat32 } from '../../src/core/half.ts'
+import { quantizeAffine } from '../../src/methods/gguf/quantize-blocks.ts'
+import { quantizeSuperblocks } from '../../src/methods/gguf/quantize-superblocks.ts'
+import {
+  AFFINE_BLOCKS,
+  type AffineBlockType,
+  affineBlockWeight,
+  packAffineBlocks,
+  unpackAffineBlocks,
+} from '../../src/weights/affine-blocks.ts'
+import { decodeSuperblocks, SUPERBLOCK_FIELDS, type SuperblockType } from '../../src/weights/superblock.ts'
+import { decode } from '../../src/weights/weight.ts'
+import { fixtureJson, fixtureTensors } from '../support/fixtures.ts'
+
+const AFFINE = Object.keys(AFFINE_BLOCKS) as AffineBlockType[]
+const SUPER = Object.keys(SUPERBLOCK_FIELDS) as SuperblockType[]
+const COLUMNS = 512
+
+async function inputs() {
+  const tensors = await fixtureTensors('gguf/blocks/inputs.safetensors')
+  const { rows } = await fixtureJson<{ rows: { name: string }[] }>('gguf/blocks/blocks.json')
+  return { x: toFloat32(tensors.get('x')!), weights: toFloat32(tensors.get('weights')!), rows: rows.map((r) => r.name) }
+}
+
+async function expected(type: string) {
+  const tensors = await fixtureTensors(`gguf/blocks/${type.toLowerCase()}.safetensors`)
+  return (name: string) => tensors.get(name)!.data
+}
+
+function affineBytes(type: AffineBlockType, x: Float32Array, importance?: Float32Array): Uint8Array {
+  const { codes, scale, shift } = quantizeAffine(type, x, COLUMNS, importance)
+  const bytes = (half: Uint16Array) => new Uint8Array(half.buffer)
+  return packAffineBlocks(type, affineBlockWeight(type, [x.length], codes, bytes(scale), shift && bytes(shift)))
+}
+
+/** Row name and hex of the first differing block, so that a failure says where. */
+function sameBytes(actual: Uint8Array, wanted: Uint8Array, rows: readonly string[]): void {
+  expect(actual.length).toBe(wanted.length)
+  const perRow = wanted.length / rows.length
+  const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')
+  for (const [r, name] of rows.entries()) {
+    const at = r * perRow
+    expect(`${name} ${hex(actual.subarray(at, at + perRow))}`).toBe(`${name} ${hex(wanted.subarray(at, at + perRow))}`)
+  }
+}
+
+function sameValues(actual: Float32Array, wanted: Float32Array): void {
+  expect(actual.length).toBe(wanted.length)
+  for (let i = 0; i < wanted.length; i++)
+    if (actual[i] !== wanted[i] && !(Number.isNaN(actual[i]) && Number.isNaN(wanted[i])))
+      expect(`element ${i}: ${actual[i]}`).toBe(`element ${i}: ${wanted[i]}`)
+}
+
+test.each(AFFINE)('%s: the bytes of ggml, with and without importance weights', async (type) => {
+  const { x, weights, rows } = await inputs()
+  const file = await expected(type)
+  sameBytes(affineBytes(type, x), file('packed'), rows)
+  sameBytes(affineBytes(type, x, weights), file('packed_weighted'), rows)
+})
+
+test.each(SUPER)('%s: the bytes of ggml, with and without importance weights', async (type) => {
+  const { x, weights, rows } = await inputs()
+  const file = await expected(type)
+  sameBytes(quantizeSuperblocks(type, x, COLUMNS), file('packed'), rows)
+  sameBytes(quantizeSuperblocks(type, x, COLUMNS, weights), file('packed_weighted'), rows)
+})
+
+test.each(AFFINE)(
+  '%s: blocks become codes and scales, decode to ggml values and go back to the same bytes',
+  async (type) => {
+    const file = await expected(type)
+    for (const name of ['packed', 'packed_weighted', 'random']) {
+      const rows = name === 'random' ? 3 : 27
+      const weight = unpackAffineBlocks(type, [rows, COLUMNS], file(name))
+      expect(Buffer.compare(packAffineBlocks(type, weight), file(name))).toBe(0)
+      if (name === 'packed') sameValues(decode(weight), new Float32Array(file('dequant').buffer))
+      if (name === 'random') sameValues(decode(weight), new Float32Array(file('random_dequant').buffer))
+    }
+  },
+)
+
+test.each(SUPER)('%s: blocks decode to ggml values', async (type) => {
+  const file = await expected(type)
+  sameValues(decodeSuperblocks(type, file('packed'), 0, 27 * COLUMNS), new Float32Array(file('dequant').buffer))
+  sameValues(decodeSuperblocks(type, file('random'), 0, 3 * COLUMNS), new Float32Array(file('random_dequant').buffer))
+})
