@@ -1,6 +1,5 @@
 // The oracle quantisers against ggml's own bytes: every row of blocks/inputs.safetensors, hostile ones included.
 import { expect, test } from 'vitest'
-import { toFloat32 } from '../../src/core/half.ts'
 import { quantizeAffine } from '../../src/methods/gguf/quantize-blocks.ts'
 import { quantizeSuperblocks } from '../../src/methods/gguf/quantize-superblocks.ts'
 import {
@@ -12,7 +11,7 @@ import {
 } from '../../src/weights/affine-blocks.ts'
 import { decodeSuperblocks, SUPERBLOCK_FIELDS, type SuperblockType } from '../../src/weights/superblock.ts'
 import { decode } from '../../src/weights/weight.ts'
-import { fixtureJson, fixtureTensors } from '../support/fixtures.ts'
+import { fixtureJson, fixtureTensors } from '../support/tensors.ts'
 
 const AFFINE = Object.keys(AFFINE_BLOCKS) as AffineBlockType[]
 const SUPER = Object.keys(SUPERBLOCK_FIELDS) as SuperblockType[]
@@ -21,7 +20,7 @@ const COLUMNS = 512
 async function inputs() {
   const tensors = await fixtureTensors('gguf/blocks/inputs.safetensors')
   const { rows } = await fixtureJson<{ rows: { name: string }[] }>('gguf/blocks/blocks.json')
-  return { x: toFloat32(tensors.get('x')!), weights: toFloat32(tensors.get('weights')!), rows: rows.map((r) => r.name) }
+  return { x: tensors.get('x')!.floats(), weights: tensors.get('weights')!.floats(), rows: rows.map((r) => r.name) }
 }
 
 async function expected(type: string) {

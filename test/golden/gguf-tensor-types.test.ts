@@ -5,7 +5,7 @@ import { parseConfig } from '../../src/methods/gguf/config.ts'
 import { FILE_TYPE_NAMES } from '../../src/methods/gguf/file-types.ts'
 import { plan } from '../../src/methods/gguf/type-rules.ts'
 import type { ModelInfo, TensorInfo } from '../../src/methods/types.ts'
-import { fixtureJson } from '../support/fixtures.ts'
+import { fixtureJson } from '../support/tensors.ts'
 
 interface Shape {
   readonly arch: string
@@ -75,7 +75,9 @@ function modelOf(s: Shape): ModelInfo {
 /** Name -> type in lower case, as the fixture spells it. */
 function planned(shape: Shape, label: string): Map<string, string> {
   const [type, imatrix] = label.split('+')
-  const config = parseConfig(fromPlain({ quant_method: 'gguf', type, imatrix: imatrix ? 'im.gguf' : null }) as JsonObject)
+  const config = parseConfig(
+    fromPlain({ quant_method: 'gguf', type, imatrix: imatrix ? 'im.gguf' : null }) as JsonObject,
+  )
   const tensors = tensorsOf(shape)
   const { tensors: plans } = plan(tensors, modelOf(shape), config)
   return new Map(
@@ -104,7 +106,8 @@ test.each(Object.keys(shapes))('%s: every tensor gets the type that llama-quanti
     const actual: Record<string, unknown> = {}
     for (const [role, wanted] of Object.entries(shape.ftypes[label])) {
       const layers = Array.from({ length: shape.layers }, (_, l) => types.get(`blk.${l}.${role}.weight`))
-      actual[role] = types.get(`${role}.weight`) ?? (Array.isArray(wanted) || new Set(layers).size > 1 ? layers : layers[0])
+      actual[role] =
+        types.get(`${role}.weight`) ?? (Array.isArray(wanted) || new Set(layers).size > 1 ? layers : layers[0])
     }
     expect({ label, ...actual }).toEqual({ label, ...shape.ftypes[label] })
   }

@@ -1,4 +1,5 @@
 // Reads a fixture's safetensors file whole, through the product's own reader.
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { openFile } from '../../src/checkpoint/node/files.ts'
 import { readSafetensorsHeader } from '../../src/checkpoint/safetensors.ts'
@@ -63,4 +64,9 @@ export function span(values: Float32Array): number {
     if (x > high) high = x
   }
   return high - low
+}
+
+/** A JSON file below test/fixtures. */
+export async function fixtureJson<T>(path: string): Promise<T> {
+  return JSON.parse(await readFile(join(FIXTURES, path), 'utf8')) as T
 }

@@ -1,7 +1,10 @@
 // Importance matrices: for each tensor the mean square of the activations that its columns meet, as llama-imatrix collects them.
-// Read here from the older .dat files; one weight a column, for stacked experts one a column and expert.
-import type { ByteSource } from '../../checkpoint/types.ts'
+// Read from GGUF or from the older .dat files; one weight a column, for stacked experts one a column and expert.
+import { GgufKeys } from '../../checkpoint/gguf/metadata.ts'
+import { readGgufHeader } from '../../checkpoint/gguf/reader.ts'
+import type { ByteSource, StoredTensor } from '../../checkpoint/types.ts'
 import { ConfigError, FileError } from '../../core/errors.ts'
+import { aligned } from '../../core/half.ts'
 import type { TensorInfo } from '../types.ts'
 
 export interface Imatrix {
@@ -26,7 +29,72 @@ export async function readImatrix(source: ByteSource): Promise<Imatrix> {
       actual: source.size,
       expected: MAX_BYTES,
     })
+  const magic = source.size >= 4 ? await source.read(0, 4) : new Uint8Array(4)
+  if (new TextDecoder().decode(magic) === 'GGUF') return readGgufImatrix(source)
   return readLegacy(source.name, await source.read(0, source.size))
+}
+
+const SUMS = '.in_sum2'
+const COUNTS = '.counts'
+
+/** Tensors NAME.in_sum2 [experts, K] (sums of squares) and NAME.counts [experts, 1]; the weight is their quotient. */
+async function readGgufImatrix(source: ByteSource): Promise<Imatrix> {
+  const { metadata, tensors } = await readGgufHeader(source)
+  const file = source.name
+  const keys = new GgufKeys(metadata, file)
+  const type = keys.string('general.type')
+  if (type !== 'imatrix')
+    throw new FileError(`Cannot read "${file}" as importance matrix: it is a GGUF file of type "${type ?? 'model'}"`, {
+      file,
+      actual: type,
+      expected: 'imatrix',
+    })
+  const datasets = keys.need('imatrix.datasets', keys.strings('imatrix.datasets'))
+  const chunks = keys.need('imatrix.chunk_count', keys.number('imatrix.chunk_count'))
+  keys.need('imatrix.chunk_size', keys.number('imatrix.chunk_size'))
+  const byName = new Map(tensors.map((t) => [t.name, t]))
+  const entries = new Map<string, Float32Array>()
+  for (const sums of tensors) {
+    if (!sums.name.endsWith(SUMS)) continue
+    const name = sums.name.slice(0, -SUMS.length)
+    const counts = byName.get(name + COUNTS)
+    if (!counts)
+      throw new FileError(`Cannot read "${file}" as importance matrix: "${name}${COUNTS}" is missing`, {
+        file,
+        tensor: name,
+      })
+    const values = quotients(await readFloats(source, sums), await readFloats(source, counts))
+    if (!values)
+      throw new FileError(
+        `Cannot read "${file}" as importance matrix: "${name}" has sums [${sums.shape}] and counts [${counts.shape}]`,
+        { file, tensor: name },
+      )
+    entries.set(name, checkFinite(file, name, values))
+  }
+  if (entries.size === 0)
+    throw new FileError(`Cannot read "${file}" as importance matrix: it has no tensor "*${SUMS}"`, { file })
+  return { entries, dataset: datasets[0], chunks }
+}
+
+async function readFloats(source: ByteSource, tensor: StoredTensor): Promise<Float32Array> {
+  if (tensor.dtype !== 'F32')
+    throw new FileError(`Cannot read "${source.name}" as importance matrix: "${tensor.name}" is ${tensor.dtype}`, {
+      file: source.name,
+      tensor: tensor.name,
+      expected: 'F32',
+      actual: tensor.dtype,
+    })
+  return aligned(Float32Array, await source.read(tensor.offset, tensor.byteLength))
+}
+
+/** Sums divided by each expert's count; an expert that saw nothing weighs 1 everywhere. Undefined where the sizes disagree. */
+function quotients(sums: Float32Array, counts: Float32Array): Float32Array | undefined {
+  const columns = sums.length / counts.length
+  if (!Number.isInteger(columns)) return undefined
+  return sums.map((sum, i) => {
+    const count = counts[Math.floor(i / columns)]
+    return count > 0 ? sum / count : 1
+  })
 }
 
 /** i32 n; n times { i32 length, name, i32 calls, i32 count, f32[count] }; then perhaps i32 chunks, i32 length, dataset. */

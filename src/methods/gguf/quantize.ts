@@ -16,12 +16,12 @@ export async function quantize({ name, tensor, settings }: QuantizeInput<GgufSet
   const { shape } = tensor
   const columns = shape[shape.length - 1]
   const x = widen(tensor)
-  checkRows(name, x, columns, 'the source holds')
   const { type, importance } = settings
+  checkRows(name, x, columns, isFloatType(type) ? FLOAT_LIMIT : BLOCK_LIMIT, 'the source holds')
   if (isFloatType(type)) {
     const values = fromFloat32(x, type)
     if (type !== 'F32')
-      checkRows(name, toFloat32({ dtype: type, shape, data: values }), columns, `${type} overflows to`)
+      checkRows(name, toFloat32({ dtype: type, shape, data: values }), columns, FLOAT_LIMIT, `${type} overflows to`)
     return denseWeight({ dtype: type, shape, data: values })
   }
   const experts = importance ? importance.length / columns : 1
@@ -94,8 +94,13 @@ function widen(tensor: RawTensor): Float32Array {
   return toFloat32(tensor)
 }
 
-function checkRows(name: string, values: Float32Array, columns: number, what: string): void {
-  const index = values.findIndex((v) => !Number.isFinite(v))
+/** No block holds more: a half scale times int8 times 6 bits (Q6_K). Beyond it sums overflow and the reference writes zeros, so that the
+ *  check of the scales below would see nothing. */
+const BLOCK_LIMIT = 65504 * 128 * 32
+const FLOAT_LIMIT = Number.MAX_VALUE
+
+function checkRows(name: string, values: Float32Array, columns: number, limit: number, what: string): void {
+  const index = values.findIndex((v) => !(Math.abs(v) <= limit))
   if (index >= 0) refuse(name, Math.floor(index / columns), `${what} ${values[index]}`)
 }
 

@@ -1,0 +1,101 @@
+// Behaviour around the rules; the rules themselves are held by test/golden/gguf-tensor-types.test.ts.
+import { expect, test } from 'vitest'
+import { fromPlain, type JsonObject, type Plain } from '../../core/json.ts'
+import type { ModelInfo, TensorInfo } from '../types.ts'
+import { parseConfig } from './config.ts'
+import { plan, quantizerOrder } from './type-rules.ts'
+
+const MODEL: ModelInfo = {
+  modelType: 'llama',
+  tied: false,
+  lastModule: 'lm_head',
+  layers: 2,
+  heads: 4,
+  kvHeads: 2,
+  dtype: 'F16',
+  container: 'gguf',
+  ggufArchitecture: 'llama',
+}
+
+const tensor = (name: string, columns: number, dtype = 'F16'): TensorInfo => ({
+  name,
+  shape: [4, columns],
+  dtype,
+  role: 'linear',
+})
+
+function planOf(tensors: readonly TensorInfo[], config: Record<string, Plain>, model: Partial<ModelInfo> = {}) {
+  const parsed = parseConfig(fromPlain({ quant_method: 'gguf', ...config }) as JsonObject)
+  return plan(tensors, { ...MODEL, ...model }, parsed).tensors
+}
+
+test('a row that holds no whole superblocks falls back, with a note', () => {
+  const [step] = planOf([tensor('blk.0.attn_q.weight', 576)], { type: 'q4_k_m' })
+  expect(step).toEqual({
+    action: 'quantize',
+    settings: { type: 'Q5_0', importance: undefined },
+    note: 'rows of 576 are no multiple of 256: q5_0 instead of q4_k',
+  })
+  const [odd] = planOf([tensor('blk.0.attn_q.weight', 40)], { type: 'q4_0' })
+  expect(odd).toEqual({ action: 'keep', reason: 'rows of 40 are no multiple of 32: f16 instead of q4_0' })
+})
+
+test('every tensor that is left has its reason', () => {
+  const vector: TensorInfo = { name: 'output_norm.weight', shape: [256], dtype: 'F32', role: 'other' }
+  const tensors = [vector, tensor('output.weight', 256), tensor('blk.0.ffn_gate_inp.weight', 256)]
+  const steps = planOf(tensors, { type: 'q4_0', leave_output_tensor: true })
+  expect(steps).toEqual([
+    { action: 'keep', reason: 'a vector is not quantised' },
+    { action: 'keep', reason: 'left by leave_output_tensor' },
+    { action: 'keep', reason: 'a router is not quantised' },
+  ])
+})
+
+test('pure, overrides and the two named types', () => {
+  const tensors = [tensor('output.weight', 256), tensor('token_embd.weight', 256), tensor('blk.0.ffn_down.weight', 256)]
+  const types = (config: Record<string, Plain>) =>
+    planOf(tensors, { type: 'q4_0', ...config }).map((s) => (s.action === 'quantize' ? s.settings.type : s.reason))
+  expect(types({})).toEqual(['Q6_K', 'Q4_0', 'Q4_0'])
+  expect(types({ pure: true })).toEqual(['Q4_0', 'Q4_0', 'Q4_0'])
+  expect(types({ tensor_types: { FFN_DOWN: 'q8_0', 'ffn_.*': 'f32' } })).toEqual(['Q6_K', 'Q4_0', 'Q8_0'])
+  expect(types({ output_tensor_type: 'q5_k', token_embedding_type: 'q8_0', tensor_types: { '.': 'f32' } })).toEqual([
+    'Q5_K',
+    'Q8_0',
+    'F32',
+  ])
+})
+
+test('a named type that does not fit is an error, not a fallback', () => {
+  expect(() => planOf([tensor('output.weight', 80)], { type: 'q4_0', output_tensor_type: 'q6_k' })).toThrow(
+    'Cannot make q6_k of "output.weight": its rows of 80 are no multiple of 256',
+  )
+})
+
+test('a quantised source needs leave; the same type is copied', () => {
+  const tensors = [tensor('blk.0.attn_q.weight', 256, 'Q8_0')]
+  expect(() => planOf(tensors, { type: 'q4_0' })).toThrow('it is quantised already (q8_0)')
+  expect(planOf(tensors, { type: 'q4_0', allow_requantize: true })[0].action).toBe('quantize')
+  expect(planOf(tensors, { type: 'q8_0' })).toEqual([{ action: 'keep', reason: 'it is q8_0 already' }])
+  const foreign = [tensor('blk.0.attn_q.weight', 256, 'IQ2_XS')]
+  expect(() => planOf(foreign, { type: 'q4_0', allow_requantize: true })).toThrow('cannot decode its type IQ2_XS')
+})
+
+test("from a model folder q8_0 is the converter's: the head and the tokens too", () => {
+  const tensors = [tensor('output.weight', 64), tensor('token_embd.weight', 40), tensor('blk.0.attn_q.weight', 64)]
+  const steps = planOf(tensors, { type: 'q8_0' }, { container: 'safetensors' })
+  expect(steps.map((s) => (s.action === 'quantize' ? s.settings.type : s.reason))).toEqual([
+    'Q8_0',
+    'rows of 40 are no multiple of 32: f16',
+    'Q8_0',
+  ])
+})
+
+test('the order of llama-quantize: what has no layer first, then by layer, then by bytes', () => {
+  const names = ['blk.10.a', 'blk.2.b', 'blk.2.a', 'token_embd.weight', 'output_norm.weight', 'output.weight']
+  expect(
+    names
+      .map((name) => ({ name }))
+      .sort(quantizerOrder)
+      .map((t) => t.name),
+  ).toEqual(['output.weight', 'output_norm.weight', 'token_embd.weight', 'blk.2.a', 'blk.2.b', 'blk.10.a'])
+})
