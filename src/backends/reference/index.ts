@@ -20,10 +20,12 @@ class ReferenceExecutable implements Executable {
   private readonly graph: Graph
   private readonly weights: readonly QuantizedWeight[]
   private readonly lengths = new LengthMemory()
+  private readonly options: ReferenceOptions
 
-  constructor(graph: Graph, weights: readonly QuantizedWeight[]) {
+  constructor(graph: Graph, weights: readonly QuantizedWeight[], options: ReferenceOptions) {
     this.graph = graph
     this.weights = weights
+    this.options = options
     this.decoded = weights.map((w) => decode(w))
   }
 
@@ -88,7 +90,8 @@ class ReferenceExecutable implements Executable {
     const weight = this.weights[node.weight]
     const bias = node.bias === undefined ? undefined : this.decoded[node.bias]
     const [n, k] = weight.shape
-    if (weight.scheme.kind === 'affine' && weight.scheme.activations) return int8Linear(x, rows, weight, bias)
+    if (weight.scheme.kind === 'affine' && weight.scheme.activations)
+      return int8Linear(x, rows, weight, bias, this.options.int8OutputScale)
     return linear(x, rows, this.decoded[node.weight], n, k, bias)
   }
 
@@ -178,8 +181,13 @@ class ReferenceExecutable implements Executable {
   }
 }
 
+export interface ReferenceOptions {
+  /** LLM.int8: BITSANDBYTES_CPU_OUTPUT_SCALE where results of the reference's CPU code are to be repeated. */
+  readonly int8OutputScale?: number
+}
+
 /** Opens the reference backend. */
-export function openReference(): Backend {
+export function openReference(referenceOptions: ReferenceOptions = {}): Backend {
   return {
     name: 'reference',
     describe: () => 'reference (TypeScript, float64 accumulation, one thread)',
@@ -190,7 +198,7 @@ export function openReference(): Backend {
         weights.push(await load(i))
         options.onParameter?.(i + 1, graph.parameters.length)
       }
-      return new ReferenceExecutable(graph, weights)
+      return new ReferenceExecutable(graph, weights, referenceOptions)
     },
   }
 }
