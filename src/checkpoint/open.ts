@@ -1,96 +1,52 @@
-// Opens a model's files as one Checkpoint: finds the container, reads headers and config.json, follows a shard index.
+// Opens a model's files as one Checkpoint: finds the container by name, and by the first bytes where the name says nothing.
 import { FileError } from '../core/errors.ts'
-import { isJsonObject, type JsonObject, parseJsonObject } from '../core/json.ts'
 import { ggufIn, openGguf } from './gguf/open.ts'
-import { readSafetensorsHeader } from './safetensors.ts'
-import type { ByteSource, Checkpoint, FileSet, StoredTensor } from './types.ts'
+import { isPickleName, looksLikePickle, pickleError } from './pickles.ts'
+import { openSafetensorsFile, openSafetensorsIndex } from './safetensors-folder.ts'
+import { INDEX_FILE, SINGLE_FILE } from './shards.ts'
+import type { Checkpoint, FileSet } from './types.ts'
 
-/** Larger than any real config, index or tokenizer that is text. */
-const MAX_TEXT_BYTES = 64 * 1024 * 1024
+export { readText } from './text-file.ts'
 
-/** The whole of a small text file. */
-export async function readText(files: FileSet, name: string): Promise<string> {
-  const source = await files.open(name)
-  try {
-    if (source.size > MAX_TEXT_BYTES)
-      throw new FileError(`Cannot read "${name}": ${source.size} bytes, the limit for text is ${MAX_TEXT_BYTES}`, {
-        file: name,
-        actual: source.size,
-      })
-    return new TextDecoder().decode(await source.read(0, source.size))
-  } finally {
-    await source.close()
-  }
+/** Opens a folder in Hugging Face form, a folder with one GGUF model, a .gguf or a .safetensors file. Throws FileError. */
+export async function openCheckpoint(files: FileSet): Promise<Checkpoint> {
+  if (files.single !== undefined) return openSingle(files, files.single)
+  if (await files.has(SINGLE_FILE)) return openSafetensorsFile(files, SINGLE_FILE)
+  if (await files.has(INDEX_FILE)) return openSafetensorsIndex(files)
+  const list = await files.list()
+  const gguf = ggufIn(files.name, list)
+  if (gguf !== undefined) return openGguf(files, gguf)
+  throw nothingToOpen(files.name, list)
 }
 
-async function shardNames(files: FileSet): Promise<string[]> {
-  if (await files.has('model.safetensors')) return ['model.safetensors']
-  const index = 'model.safetensors.index.json'
-  if (await files.has(index)) {
-    const map = parseJsonObject(await readText(files, index), index).weight_map
-    if (!isJsonObject(map))
-      throw new FileError(`Cannot read "${index}": it has no object "weight_map"`, { file: index })
-    const names = new Set<string>()
-    for (const shard of Object.values(map)) {
-      if (typeof shard !== 'string')
-        throw new FileError(`Cannot read "${index}": a shard's name is not a string`, { file: index })
-      names.add(shard)
-    }
-    return [...names]
-  }
-  const list = await files.list()
-  const pickle = list.find((n) => /\.(bin|pt|pth|ckpt)$/.test(n))
-  const hint = pickle
-    ? `"${pickle}" is a pickle, which fewbit does not read: save the model as safetensors first`
-    : 'a model folder holds config.json and model.safetensors'
-  throw new FileError(`Cannot open "${files.name}": it holds no model.safetensors`, {
-    file: files.name,
-    found: list.slice(0, 20),
-    hint,
+async function openSingle(files: FileSet, name: string): Promise<Checkpoint> {
+  if (name === INDEX_FILE) return openSafetensorsIndex(files)
+  if (name.endsWith('.gguf')) return openGguf(files, name)
+  if (name.endsWith('.safetensors')) return openSafetensorsFile(files, name)
+  const source = await files.open(name)
+  const head = await source.read(0, Math.min(9, source.size)).finally(() => source.close())
+  if (head[0] === 0x47 && head[1] === 0x47 && head[2] === 0x55 && head[3] === 0x46) return openGguf(files, name)
+  if (looksLikePickle(head) || isPickleName(name)) throw pickleError(files.name, name)
+  if (head[8] === 0x7b) return openSafetensorsFile(files, name)
+  throw new FileError(`Cannot open "${files.name}": it is neither safetensors nor GGUF`, {
+    file: name,
+    actual: [...head].map((byte) => byte.toString(16).padStart(2, '0')).join(' '),
+    hint: 'name a model folder (config.json and model.safetensors), a .gguf or a .safetensors file',
   })
 }
 
-async function ggufName(files: FileSet): Promise<string | undefined> {
-  if (files.single !== undefined) return files.single.endsWith('.gguf') ? files.single : undefined
-  if (await files.has('model.safetensors')) return undefined
-  if (await files.has('model.safetensors.index.json')) return undefined
-  return ggufIn(files.name, await files.list())
-}
-
-/** Opens a folder in Hugging Face form, a .gguf file or a folder with one. Throws FileError. */
-export async function openCheckpoint(files: FileSet): Promise<Checkpoint> {
-  const gguf = await ggufName(files)
-  if (gguf !== undefined) return openGguf(files, gguf)
-  const config: JsonObject | null = (await files.has('config.json'))
-    ? parseJsonObject(await readText(files, 'config.json'), 'config.json')
-    : null
-  const sources = new Map<string, ByteSource>()
-  const tensors = new Map<string, StoredTensor>()
-  let metadata: ReadonlyMap<string, string> = new Map()
-  for (const name of await shardNames(files)) {
-    const source = await files.open(name)
-    sources.set(name, source)
-    const header = await readSafetensorsHeader(source)
-    if (sources.size === 1) metadata = header.metadata
-    for (const tensor of header.tensors) {
-      if (tensors.has(tensor.name))
-        throw new FileError(`Cannot open "${files.name}": tensor "${tensor.name}" is in two shards`, {
-          tensor: tensor.name,
-          file: name,
-        })
-      tensors.set(tensor.name, tensor)
-    }
-  }
-  return {
-    format: 'safetensors',
-    files,
-    tensors,
-    config,
-    metadata,
-    read: async (tensor, from = 0, to = tensor.byteLength) =>
-      sources.get(tensor.file)!.read(tensor.offset + from, to - from),
-    close: async () => {
-      for (const source of sources.values()) await source.close()
-    },
-  }
+function nothingToOpen(folder: string, list: readonly string[]): FileError {
+  const pickle = list.find(isPickleName) ?? list.find((name) => name.endsWith('.bin.index.json'))
+  if (pickle) return pickleError(folder, pickle, list)
+  const other = list.find((name) => name.endsWith('.safetensors'))
+  const hint = list.includes('adapter_config.json')
+    ? 'it is an adapter: name the model that it belongs to'
+    : other
+      ? `it holds "${other}": name that file, or rename it to ${SINGLE_FILE}`
+      : `a model folder holds config.json and ${SINGLE_FILE}`
+  return new FileError(`Cannot open "${folder}": it holds no ${SINGLE_FILE}, no ${INDEX_FILE} and no .gguf file`, {
+    file: folder,
+    found: list.slice(0, 20),
+    hint,
+  })
 }

@@ -1,30 +1,25 @@
 // safetensors: u64 header length, JSON header, tensor bytes. The reader checks every promise of the header against the file before any
 // tensor is touched; the writer gives the reference's bytes (order by dtype, then name; header padded with spaces to 8).
-import { DTYPE_BYTES, type DType, elementCount } from '../core/dtypes.ts'
+import { DTYPE_BYTES, elementCount } from '../core/dtypes.ts'
 import { FileError } from '../core/errors.ts'
 import { byCodePoint, isJsonObject, type Json, JsonNumber, parseJsonObject } from '../core/json.ts'
 import type { ByteSource, StoredTensor } from './types.ts'
 
 /** The reference's own limit: 100 MB of header. */
 const MAX_HEADER_BYTES = 100_000_000
-/** Order of dtypes in files that the reference writes. */
-const WRITE_ORDER: readonly DType[] = [
-  'U64',
-  'I64',
-  'F64',
-  'F32',
-  'U32',
-  'I32',
-  'BF16',
-  'F16',
-  'U16',
-  'I16',
-  'F8_E4M3',
-  'F8_E5M2',
-  'I8',
-  'U8',
-  'BOOL',
-]
+/** More tensors than any real file: the largest mixtures of experts have about 100,000. */
+const MAX_TENSORS = 2_000_000
+
+/** Bytes of an element: what tensors are made of, and what is only ever copied. */
+const ELEMENT_BYTES: ReadonlyMap<string, number> = new Map(
+  Object.entries({ ...DTYPE_BYTES, C64: 8, F8_E8M0: 1, F8_E5M2FNUZ: 1, F8_E4M3FNUZ: 1, F4: 0.5 }),
+)
+
+/** Order of dtypes in files that the reference writes (safetensors 0.8.0, measured). */
+const WRITE_ORDER: readonly string[] =
+  'U64 I64 F64 C64 F32 U32 I32 BF16 F16 U16 I16 F8_E5M2FNUZ F8_E4M3FNUZ F8_E8M0 F8_E4M3 F8_E5M2 I8 U8 F4 BOOL'.split(
+    ' ',
+  )
 
 export interface SafetensorsHeader {
   readonly metadata: ReadonlyMap<string, string>
@@ -67,6 +62,8 @@ export async function readSafetensorsHeader(source: ByteSource): Promise<Safeten
       }
     } else tensors.push(readEntry(name, entry, 8 + length, source, fail))
   }
+  if (tensors.length > MAX_TENSORS)
+    fail(`it describes ${tensors.length} tensors, the limit is ${MAX_TENSORS}`, { actual: tensors.length })
   checkLayout(tensors, 8 + length, source.size, fail)
   return { metadata, tensors }
 }
@@ -77,13 +74,14 @@ function readEntry(name: string, entry: Json, dataStart: number, source: ByteSou
   const where = { tensor: name }
   if (!isJsonObject(entry)) return fail(`tensor "${name}" is not described by an object`, where)
   const dtype = entry.dtype
-  if (typeof dtype !== 'string' || !(dtype in DTYPE_BYTES))
-    return fail(`tensor "${name}" has the unknown dtype ${JSON.stringify(dtype)}`, where)
+  const width = typeof dtype === 'string' ? ELEMENT_BYTES.get(dtype) : undefined
+  if (typeof dtype !== 'string' || width === undefined)
+    return fail(`tensor "${name}" has the unknown dtype ${JSON.stringify(dtype)?.slice(0, 80)}`, where)
   const shape = naturals(entry.shape)
   if (!shape) return fail(`tensor "${name}" has no shape of whole numbers`, where)
   const span = naturals(entry.data_offsets)
   if (span?.length !== 2 || span[1] < span[0]) return fail(`tensor "${name}" has no legal data_offsets`, where)
-  const expected = elementCount(shape) * DTYPE_BYTES[dtype as DType]
+  const expected = elementCount(shape) * width
   if (!Number.isSafeInteger(expected) || span[1] - span[0] !== expected) {
     return fail(
       `tensor "${name}" is ${dtype} [${shape}] = ${expected} bytes, its data_offsets span ${span[1] - span[0]}`,
@@ -131,8 +129,13 @@ function checkLayout(tensors: readonly StoredTensor[], dataStart: number, size: 
 /** What the writer needs to know of a tensor before its bytes exist. */
 export interface SafetensorsEntry {
   readonly name: string
-  readonly dtype: DType
+  readonly dtype: string
   readonly shape: readonly number[]
+}
+
+/** Stored bytes of an entry. */
+export function safetensorsBytes(entry: SafetensorsEntry): number {
+  return elementCount(entry.shape) * ELEMENT_BYTES.get(entry.dtype)!
 }
 
 /** The reference's order: dtype, then name. */
@@ -146,11 +149,12 @@ export function safetensorsHeader(
   metadata: ReadonlyMap<string, string>,
 ): { header: Uint8Array; offsets: number[]; total: number } {
   const parts: string[] = []
-  if (metadata.size > 0) parts.push(`"__metadata__":${JSON.stringify(Object.fromEntries(metadata))}`)
+  const pairs = [...metadata].map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`)
+  if (pairs.length > 0) parts.push(`"__metadata__":{${pairs.join(',')}}`)
   let at = 0
   const offsets: number[] = []
   for (const entry of entries) {
-    const bytes = elementCount(entry.shape) * DTYPE_BYTES[entry.dtype]
+    const bytes = safetensorsBytes(entry)
     parts.push(
       `${JSON.stringify(entry.name)}:{"dtype":"${entry.dtype}","shape":[${entry.shape}],"data_offsets":[${at},${at + bytes}]}`,
     )

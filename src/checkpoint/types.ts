@@ -42,6 +42,8 @@ export interface Checkpoint {
   readonly config: JsonObject | null
   /** GGUF key-values in order (`GgufValue`, see gguf/metadata.ts; GgufKeys looks them up), or safetensors' `__metadata__` of the first file. */
   readonly metadata: ReadonlyMap<string, unknown>
+  /** What is odd but does no harm, for people. */
+  readonly warnings: readonly string[]
   /** All bytes of one tensor, or the range [from, to) of them. */
   read(tensor: StoredTensor, from?: number, to?: number): Promise<Uint8Array>
   close(): Promise<void>

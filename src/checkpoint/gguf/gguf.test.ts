@@ -255,6 +255,18 @@ test('a folder with several models asks which one', async () => {
   await expect(openCheckpoint(memoryFiles({ 'a.gguf': file, 'b.gguf': file }))).rejects.toThrow(/several GGUF models/)
 })
 
+test('a file whose key says 128 and whose data is aligned to 32 is read, with a warning', async () => {
+  const entries = [
+    { name: 'a', type: 'F32', shape: [8] },
+    { name: 'b', type: 'F32', shape: [8] },
+  ]
+  const file = build(new Map<string, GgufValue>([['general.alignmenX', ggufU32(128)]]), entries)
+  file[24 + 8 + 16] = 't'.charCodeAt(0)
+  const checkpoint = await openCheckpoint(memoryFiles({ 'x.gguf': file }))
+  expect(await checkpoint.read(checkpoint.tensors.get('b')!)).toEqual(new Uint8Array(32).fill(2))
+  expect(checkpoint.warnings).toEqual([expect.stringContaining('is 128, its data is aligned to 32')])
+})
+
 describe('damage is refused with the rule that it breaks', () => {
   const good = () =>
     build(

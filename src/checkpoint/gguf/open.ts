@@ -34,6 +34,7 @@ export async function openGguf(files: FileSet, name: string): Promise<Checkpoint
       tensors: joinTables(files.name, all),
       config: null,
       metadata: all[0].header.metadata,
+      warnings: all.flatMap(({ header }) => header.warnings),
       read: async (tensor, from = 0, to = tensor.byteLength) => readRange(parts.get(tensor.file)!, tensor, from, to),
       close: async () => closeAll(parts),
     }

@@ -13,7 +13,7 @@ import {
   type GgufValue,
   isGgufNumberType,
 } from './metadata.ts'
-import { ggmlBytes, ggmlTypeOf } from './types.ts'
+import { ggmlBytes, ggmlTypeOf, padded } from './types.ts'
 
 /** Real files have below 100 keys and (experts stacked) below 5,000 tensors. */
 const MAX_KEYS = 65_536
@@ -40,6 +40,7 @@ export interface GgufHeader {
   /** In table order; `offset` counts from the start of the file. */
   readonly tensors: readonly StoredTensor[]
   readonly dataStart: number
+  readonly warnings: readonly string[]
 }
 
 const TYPES = new Map(Object.entries(GGUF_TYPE_IDS).map(([name, id]) => [id, name as GgufType]))
@@ -93,11 +94,19 @@ class HeaderReader {
       const entry = await cursor.item(() => this.tableEntry(table))
       table.set(entry.name, entry)
     }
-    const alignment = this.alignment(metadata)
-    const dataStart = Math.ceil(cursor.at / alignment) * alignment
-    const tensors = [...table.values()].map((entry) => this.placed(entry, dataStart, alignment))
+    const named = this.alignment(metadata)
+    const entries = [...table.values()]
+    const alignment = this.fitsDefault(entries, named) ? DEFAULT_ALIGNMENT : named
+    const dataStart = padded(cursor.at, alignment)
+    const tensors = entries.map((entry) => this.placed(entry, dataStart, alignment))
     this.checkOverlaps(tensors)
-    return { version, bigEndian: this.bigEndian, alignment, metadata, tensors, dataStart }
+    const warnings =
+      alignment === named
+        ? []
+        : [
+            `"general.alignment" of "${cursor.source.name}" is ${named}, its data is aligned to ${alignment} (llama-quantize)`,
+          ]
+    return { version, bigEndian: this.bigEndian, alignment, metadata, tensors, dataStart, warnings }
   }
 
   private version(): 2 | 3 {
@@ -231,6 +240,28 @@ class HeaderReader {
         actual: bytes,
       })
     return bytes
+  }
+
+  /** llama-quantize keeps the key of its input but aligns to 32: such a file is known by its length. */
+  private fitsDefault(entries: readonly TableEntry[], named: number): boolean {
+    if (named <= DEFAULT_ALIGNMENT || entries.length === 0) return false
+    const { at, source } = this.cursor
+    const fits = (alignment: number) => {
+      let end = padded(at, alignment)
+      for (const { name, type, dims } of entries) {
+        const row = ggmlTypeOf(type, source.name, name)
+        end += padded(
+          ggmlBytes(
+            row,
+            dims.reduce((a, b) => a * b, 1),
+            dims[0] ?? 1,
+          ) ?? Number.NaN,
+          alignment,
+        )
+      }
+      return end === source.size
+    }
+    return fits(DEFAULT_ALIGNMENT) && !fits(named)
   }
 
   private tableEntry(known: ReadonlyMap<string, TableEntry>): TableEntry {

@@ -148,3 +148,8 @@ export function ggmlTypeOf(id: number, file: string, tensor: string): GgmlType {
 export function ggmlBytes(type: GgmlType, elements: number, rowLength: number): number | undefined {
   return rowLength % type.elements === 0 ? (elements / type.elements) * type.bytes : undefined
 }
+
+/** `size` rounded up to a multiple of `alignment`. */
+export function padded(size: number, alignment: number): number {
+  return Math.ceil(size / alignment) * alignment
+}

@@ -9,7 +9,7 @@ import {
   type GgufValue,
   isGgufNumberType,
 } from './metadata.ts'
-import { ggmlBytes, ggmlTypeNamed } from './types.ts'
+import { ggmlBytes, ggmlTypeNamed, padded } from './types.ts'
 
 /** ggml reads names of at most 63 bytes. */
 const MAX_NAME_BYTES = 63
@@ -70,11 +70,6 @@ export function ggufLayout(metadata: GgufMetadata, entries: readonly GgufEntry[]
   out.pad(alignment)
   const header = out.bytes()
   return { header, offsets: starts.map((s) => header.length + s), sizes, total: header.length + at }
-}
-
-/** `size` rounded up to a multiple of `alignment`. */
-export function padded(size: number, alignment: number): number {
-  return Math.ceil(size / alignment) * alignment
 }
 
 function writeEntry(out: ByteWriter, entry: GgufEntry, offset: number): void {
