@@ -1,8 +1,8 @@
 // Invertible operations between a stored weight and the graph's: on rows, so that codes and scales move alike.
-import type { RawTensor } from '../core/dtypes.ts'
+import { type RawTensor, rawTensor } from '../core/dtypes.ts'
 import { UnsupportedError } from '../core/errors.ts'
 import { groupsFollowRows } from '../weights/scheme.ts'
-import type { QuantizedWeight } from '../weights/weight.ts'
+import { type QuantizedWeight, restoreScales } from '../weights/weight.ts'
 
 /** `permuteRope`: the file holds rotary rows interleaved (GGUF llama): per head, row pairs (i, i + D/2) lie side by side. */
 export interface RowOp {
@@ -23,9 +23,12 @@ export function rowOrder(op: RowOp, rows: number, undo: boolean): Uint32Array {
   return order
 }
 
-/** The weight with its rows in another order. Works for every scheme whose groups lie inside rows. */
+/**
+ * The weight with its rows in another order, codes and scales alike; values are exactly those of the rows. Throws UnsupportedError
+ * where groups cross rows (HQQ axis 0, one scale a tensor).
+ */
 export function reorderRows(weight: QuantizedWeight, order: Uint32Array): QuantizedWeight {
-  const { scheme, shape } = weight
+  const { scheme, shape, parts } = withPlainScales(weight)
   const rows = shape[0]
   if ('group' in scheme && !groupsFollowRows(scheme.group, shape[1])) {
     throw new UnsupportedError('Cannot reorder the rows of a weight whose groups cross rows', { scheme: scheme.kind })
@@ -38,8 +41,13 @@ export function reorderRows(weight: QuantizedWeight, order: Uint32Array): Quanti
     })
     return { ...tensor, data }
   }
-  return {
-    ...weight,
-    parts: Object.fromEntries(Object.entries(weight.parts).map(([name, tensor]) => [name, move(tensor)])),
-  }
+  return { scheme, shape, parts: Object.fromEntries(Object.entries(parts).map(([name, part]) => [name, move(part)])) }
+}
+
+/** Nested scales belong to runs of groups that may span rows: they are restored, which is exact, before rows move. */
+function withPlainScales(weight: QuantizedWeight): QuantizedWeight {
+  if (weight.scheme.kind !== 'lookup' || weight.scheme.nestedSize === undefined) return weight
+  const { nestedSize: _, ...scheme } = weight.scheme
+  const scale = restoreScales(weight)
+  return { ...weight, scheme, parts: { codes: weight.parts.codes, scale: rawTensor('F32', [scale.length], scale) } }
 }

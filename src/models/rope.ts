@@ -75,12 +75,22 @@ function dynamic(length: number, { theta, rotaryDim, factor, maxPositions }: Kin
 
 /** Long waves are slowed by `factor`, short ones kept, those between blended. */
 function llama3(inverse: number, config: Kind<'llama3'>): number {
-  const { factor, lowFreqFactor: low, highFreqFactor: high, originalMaxPositions: original } = config
-  const wave = fround((2 * Math.PI) / inverse)
-  if (wave < original / high) return inverse
-  if (wave > original / low) return inverse / factor
-  const smooth = fround(fround(fround(original / wave) - low) / (high - low))
-  return fround(fround(fround(1 - smooth) * inverse) / factor) + fround(smooth * inverse)
+  const keep = llama3Keep(inverse, config)
+  return fround(fround(fround(1 - keep) * inverse) / config.factor) + fround(keep * inverse)
+}
+
+/** How much of a frequency a llama3 rope keeps: 1 for short waves, 0 for long ones. torch divides a number by a tensor as 1/x * number. */
+export function llama3Keep(inverse: number, config: Kind<'llama3'>): number {
+  const { lowFreqFactor: low, highFreqFactor: high, originalMaxPositions: original } = config
+  const wave = fround(fround(1 / inverse) * fround(2 * Math.PI))
+  if (wave < original / high) return 1
+  if (wave > original / low) return 0
+  return fround(fround(fround(fround(1 / wave) * original) - low) / (high - low))
+}
+
+/** The frequencies of a rope without scaling, float32 [dim / 2]. */
+export function plainFrequencies(theta: number, dim: number): Float32Array {
+  return reciprocal(powers(theta, dim))
 }
 
 /** Between the dimensions that turn betaFast and betaSlow times within the original context, a ramp from kept to slowed. */

@@ -1,11 +1,10 @@
-// A checkpoint seen as a model: family, graph, and for each parameter where its weight comes from. Planned before any tensor is read.
-
+// A checkpoint seen as a model: family, graph, and for each parameter where its weight comes from. Planned before any weight is read.
 import type { Checkpoint, StoredTensor } from '../checkpoint/types.ts'
-import { type DType, elementCount, type RawTensor, rawTensor } from '../core/dtypes.ts'
-import { FileError } from '../core/errors.ts'
-import { isJsonObject, type JsonObject } from '../core/json.ts'
-import type { Graph, Parameter } from '../graph/types.ts'
-import { methodNamed } from '../methods/index.ts'
+import { reorderRows, rowOrder } from '../convert/ops.ts'
+import { type DType, elementCount, isFloat, type RawTensor, rawTensor, TORCH_DTYPES } from '../core/dtypes.ts'
+import { ConfigError, FileError } from '../core/errors.ts'
+import type { JsonObject } from '../core/json.ts'
+import type { Graph } from '../graph/types.ts'
 import type {
   Method,
   ModelInfo,
@@ -15,49 +14,100 @@ import type {
   TensorInfo,
 } from '../methods/types.ts'
 import { denseWeight, type QuantizedWeight } from '../weights/weight.ts'
-import { familyOf } from './auto.ts'
-import type { DecoderConfig, ModelFamily, ParameterName } from './types.ts'
+import { familyOf, MODEL_FAMILIES } from './auto.ts'
+import { resolveTie, withPrefixes } from './canonical.ts'
+import { configFromGguf, familyOfGguf } from './gguf/config.ts'
+import { withRopeFactors } from './gguf/rope-factors.ts'
+import { nameTable, type PlannedParameter, planParameters, surplusWarning } from './parameters.ts'
+import { methodOfConfig, methodOfGguf, type StoredMethod } from './quantization-config.ts'
+import type { DecoderConfig, ModelFamily } from './types.ts'
 
 export interface ModelSource {
+  /** Its tensors under the names of the family's table: a missing prefix is added, a tied pair is one tensor. */
   readonly checkpoint: Checkpoint
   readonly family: ModelFamily
   readonly config: DecoderConfig
-  /** config.json, lossless. */
+  /** config.json, lossless; for a GGUF file the one that its metadata stands for. */
   readonly configJson: JsonObject
   readonly graph: Graph
   /** The method that the checkpoint is quantised with. */
   readonly method: Method | undefined
+  /** That method's parsed config. */
+  readonly methodConfig: unknown
+  /** Where each parameter of the graph is stored, in its order. */
+  readonly parameters: readonly PlannedParameter[]
   /** Reads parameter `index` of the graph. */
   load(index: number): Promise<QuantizedWeight>
+  /** Grows while weights are loaded: repairs are reported when they are made. */
   readonly warnings: readonly string[]
 }
 
-/** Plans a checkpoint as a model. Throws FileError where a parameter has no tensor or a wrong shape. */
+/**
+ * Plans a checkpoint as a model. Throws FileError where a parameter has no tensor or a wrong shape, ConfigError or UnsupportedError
+ * where config.json or the metadata cannot be followed.
+ */
 export async function modelSource(checkpoint: Checkpoint): Promise<ModelSource> {
-  const configJson = checkpoint.config
+  return checkpoint.format === 'gguf' ? ggufSource(checkpoint) : folderSource(checkpoint)
+}
+
+async function folderSource(original: Checkpoint): Promise<ModelSource> {
+  const configJson = original.config
   if (!configJson)
-    throw new FileError(`Cannot open "${checkpoint.files.name}": it has no config.json`, { file: 'config.json' })
+    throw new FileError(`Cannot open "${original.files.name}": it has no config.json`, {
+      file: 'config.json',
+      hint: 'a model folder holds config.json beside its weights',
+    })
   const family = familyOf(configJson)
   const config = family.parseConfig(configJson)
-  const graph = family.build(config)
-  const names = new Map(family.names(config).map((n) => [n.path, n]))
-  const stored = configJson.quantization_config
-  const method = isJsonObject(stored) ? methodNamed(String(stored.quant_method)) : undefined
+  const stored = methodOfConfig(configJson)
   const warnings: string[] = []
-  const reader = storedReader(
-    checkpoint,
-    method && isJsonObject(stored) ? method.parseConfig(stored) : undefined,
-    warnings,
-  )
+  let checkpoint = withPrefixes(original)
+  let tied = config.tied
+  if (tied) {
+    const reader = storedReader(checkpoint, stored?.config, warnings)
+    const tie = await resolveTie(checkpoint, (name) => stored?.method.stored.isStored(name, reader) ?? false)
+    checkpoint = tie.checkpoint
+    tied = tie.tied
+    if (tie.warning) warnings.push(tie.warning)
+  }
+  return planned({ checkpoint, family, config: { ...config, tied }, configJson, warnings, stored })
+}
+
+async function ggufSource(checkpoint: Checkpoint): Promise<ModelSource> {
+  const family = familyOfGguf(checkpoint, MODEL_FAMILIES)
+  const configJson = configFromGguf(checkpoint, family)
+  const parsed = family.parseConfig(configJson)
+  const config = { ...parsed, rope: await withRopeFactors(parsed.rope, checkpoint) }
+  return planned({ checkpoint, family, config, configJson, warnings: [], stored: methodOfGguf(checkpoint) })
+}
+
+interface Opened {
+  readonly checkpoint: Checkpoint
+  readonly family: ModelFamily
+  readonly config: DecoderConfig
+  readonly configJson: JsonObject
+  readonly warnings: string[]
+  readonly stored: StoredMethod | undefined
+}
+
+function planned({ checkpoint, family, config, configJson, warnings, stored }: Opened): ModelSource {
+  const graph = family.build(config)
+  const table = nameTable(family.names(config), checkpoint.format)
+  const reader = storedReader(checkpoint, stored?.config, warnings)
+  const parameters = planParameters(graph, table, checkpoint, stored?.method, reader)
+  const surplus = surplusWarning(parameters, checkpoint, stored?.method)
+  if (surplus) warnings.push(surplus)
   return {
     checkpoint,
     family,
     config,
     configJson,
     graph,
-    method,
+    method: stored?.method,
+    methodConfig: stored?.config,
+    parameters,
     warnings,
-    load: async (index) => loadParameter(graph.parameters[index], names, reader, method),
+    load: async (index) => loadParameter(parameters[index], checkpoint, stored?.method, reader),
   }
 }
 
@@ -80,38 +130,33 @@ export async function readTensor(checkpoint: Checkpoint, name: string): Promise<
       tensor: name,
       hint: `fewbit inspect ${checkpoint.files.name}`,
     })
+  // A GGUF block type is no DType, but the method that reads it knows its name.
   return rawTensor(tensor.dtype as DType, tensor.shape, await checkpoint.read(tensor))
 }
 
 async function loadParameter(
-  parameter: Parameter,
-  names: ReadonlyMap<string, ParameterName>,
-  reader: StoredReader<unknown>,
+  { parameter, name, names, quantized }: PlannedParameter,
+  checkpoint: Checkpoint,
   method: Method | undefined,
+  reader: StoredReader<unknown>,
 ): Promise<QuantizedWeight> {
-  const name = names.get(parameter.path)!.huggingFace
-  if (method && parameter.shape.length === 2 && method.stored.isStored(name, reader))
-    return method.stored.read(name, parameter.shape, reader)
-  const tensor = await reader.read(name)
-  if (String(tensor.shape) !== String(parameter.shape)) {
-    throw new FileError(
-      `Cannot read "${name}": its shape is [${tensor.shape}], the model expects [${parameter.shape}]`,
-      { tensor: name, expected: parameter.shape, actual: tensor.shape },
-    )
-  }
-  return denseWeight(tensor)
+  const weight = quantized
+    ? await method!.stored.read(name, parameter.shape, reader)
+    : denseWeight(await readTensor(checkpoint, name))
+  if (checkpoint.format !== 'gguf' || !names.ggufOp) return weight
+  return reorderRows(weight, rowOrder(names.ggufOp, parameter.shape[0], true))
 }
 
-/** How a method sees the tensors of a float checkpoint. */
+/** How a method sees the tensors of a checkpoint, in file order. */
 export function tensorInfos(source: ModelSource): { infos: TensorInfo[]; stored: StoredTensor[] } {
-  const byName = new Map(source.family.names(source.config).map((n) => [n.huggingFace, n.path]))
-  const kinds = new Map(source.graph.parameters.map((p) => [p.path, p.kind]))
+  const byName = new Map(source.parameters.map((p) => [p.name, p]))
   const infos: TensorInfo[] = []
   const stored: StoredTensor[] = []
   for (const tensor of source.checkpoint.tensors.values()) {
-    const path = byName.get(tensor.name)
-    const kind = path ? kinds.get(path) : undefined
-    const role = path === 'lm_head.weight' ? 'head' : kind === 'linear' || kind === 'embedding' ? kind : 'other'
+    const found = byName.get(tensor.name)
+    const kind = found?.parameter.kind
+    const role =
+      found?.parameter.path === 'lm_head.weight' ? 'head' : kind === undefined || kind === 'vector' ? 'other' : kind
     infos.push({ name: tensor.name, shape: tensor.shape, dtype: tensor.dtype, role })
     stored.push(tensor)
   }
@@ -121,7 +166,6 @@ export function tensorInfos(source: ModelSource): { infos: TensorInfo[]; stored:
 /** What planning may ask about the model. */
 export function modelInfo(source: ModelSource): ModelInfo {
   const { config } = source
-  const first = [...source.checkpoint.tensors.values()].find((t) => t.dtype.startsWith('F') || t.dtype === 'BF16')
   return {
     modelType: config.modelType,
     tied: config.tied,
@@ -129,8 +173,26 @@ export function modelInfo(source: ModelSource): ModelInfo {
     layers: config.layers,
     heads: config.heads,
     kvHeads: config.kvHeads,
-    dtype: (first?.dtype ?? 'F32') as DType,
+    dtype: modelDtype(source.configJson, source.checkpoint),
+    container: source.checkpoint.format,
+    ggufArchitecture: source.family.ggufArchitecture,
   }
+}
+
+/** The model's dtype: config.json's (`dtype`, older `torch_dtype`), else that of the first float tensor. */
+export function modelDtype(configJson: JsonObject, checkpoint: Checkpoint): DType {
+  const key = ['dtype', 'torch_dtype'].find((k) => typeof configJson[k] === 'string' && configJson[k] !== 'auto')
+  if (key) {
+    const name = configJson[key] as string
+    const dtype = TORCH_DTYPES[name.replace(/^torch\./, '')]
+    if (dtype !== undefined && isFloat(dtype)) return dtype
+    throw new ConfigError(`Cannot read config.json: "${key}" is ${JSON.stringify(name)}, expected a float dtype`, {
+      key,
+      actual: name,
+    })
+  }
+  for (const tensor of checkpoint.tensors.values()) if (isFloat(tensor.dtype)) return tensor.dtype
+  return 'F32'
 }
 
 /** Quantises the tensors of a float model one at a time as they are asked for. */
@@ -142,20 +204,15 @@ export function quantizedOnTheFly(
 ): ModelSource {
   const { infos } = tensorInfos(source)
   const plans = new Map(infos.map((info, i) => [info.name, plan.tensors[i]]))
-  const names = new Map(source.family.names(source.config).map((n) => [n.path, n.huggingFace]))
   return {
     ...source,
     method,
     load: async (index) => {
-      const name = names.get(source.graph.parameters[index].path)!
+      const { name } = source.parameters[index]
       const entry = plans.get(name)
       if (entry?.action !== 'quantize') return source.load(index)
-      return method.quantize({
-        name,
-        tensor: await readTensor(source.checkpoint, name),
-        settings: entry.settings,
-        kernels,
-      })
+      const tensor = await readTensor(source.checkpoint, name)
+      return method.quantize({ name, tensor, settings: entry.settings, kernels })
     },
   }
 }

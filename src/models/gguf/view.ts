@@ -1,0 +1,127 @@
+// A model folder seen as the GGUF file that llama.cpp's converter makes of it in the input's own dtype: names, order, types, rows and
+// key-values. Nothing is written: a writer copies this view, and a quantiser reads from it as from any .gguf file.
+import type { GgufValue } from '../../checkpoint/gguf/metadata.ts'
+import { readText } from '../../checkpoint/text-file.ts'
+import type { Checkpoint, StoredTensor } from '../../checkpoint/types.ts'
+import { reorderRows, rowOrder } from '../../convert/ops.ts'
+import { DTYPE_BYTES, type DType, elementCount, isFloat, type RawTensor, rawTensor } from '../../core/dtypes.ts'
+import { UnsupportedError } from '../../core/errors.ts'
+import { toFloat32 } from '../../core/half.ts'
+import { byCodePoint, type JsonObject, parseJsonObject } from '../../core/json.ts'
+import { denseWeight } from '../../weights/weight.ts'
+import { type ModelSource, modelDtype, readTensor } from '../source.ts'
+import type { ParameterName } from '../types.ts'
+import { modelMetadata } from './metadata.ts'
+import { ROPE_FACTORS_NAME, ropeFactors } from './rope-factors.ts'
+
+/** general.file_type of a float file. */
+const FILE_TYPES: Readonly<Partial<Record<DType, number>>> = { F32: 0, F16: 1, BF16: 32 }
+
+export interface GgufViewOptions {
+  /** The tokenizer's key-values, which end the metadata. */
+  readonly tokenizer?: ReadonlyMap<string, GgufValue>
+  /** `general.file_type`; absent: that of the model's dtype. */
+  readonly fileType?: number
+}
+
+/** How one tensor of the view comes about. */
+interface ViewTensor {
+  readonly tensor: StoredTensor
+  read(): Promise<RawTensor>
+}
+
+/** The view of a float model. Throws UnsupportedError where the source is quantised or a GGUF file already. */
+export async function ggufView(source: ModelSource, options: GgufViewOptions = {}): Promise<Checkpoint> {
+  const { checkpoint, family, config, configJson } = source
+  if (source.method || checkpoint.format === 'gguf')
+    throw new UnsupportedError(`Cannot see "${checkpoint.files.name}" as a GGUF file: it is no float model folder`, {
+      file: checkpoint.files.name,
+      hint: `fewbit convert ${checkpoint.files.name} --to float:bf16 -o FLOAT`,
+    })
+  const warnings = [...checkpoint.warnings]
+  const tensors = new Map(viewTensors(source, warnings).map((t) => [t.tensor.name, t]))
+  const stored = [...tensors.values()].map((t) => t.tensor)
+  const metadata = modelMetadata({
+    architecture: family.ggufArchitecture,
+    config,
+    configJson,
+    generationConfig: await generationConfig(checkpoint),
+    folder: folderName(checkpoint.files.name),
+    parameters: stored.reduce((sum, t) => sum + elementCount(t.shape), 0),
+    fileType: options.fileType ?? FILE_TYPES[modelDtype(configJson, checkpoint)] ?? 0,
+  })
+  for (const [key, value] of options.tokenizer ?? []) metadata.set(key, value)
+  return {
+    format: 'gguf',
+    files: checkpoint.files,
+    tensors: new Map(stored.map((t) => [t.name, t])),
+    config: null,
+    metadata,
+    warnings,
+    read: async (tensor, from = 0, to = tensor.byteLength) =>
+      (await tensors.get(tensor.name)!.read()).data.subarray(from, to),
+    close: checkpoint.close,
+  }
+}
+
+/** Generated tensors first, then those of each file by name, as the converter takes them. */
+function viewTensors(source: ModelSource, warnings: string[]): ViewTensor[] {
+  const { checkpoint, config, parameters } = source
+  const names = new Map(parameters.map((p) => [p.name, p.names]))
+  const files = [...new Set([...checkpoint.tensors.values()].map((t) => t.file))].sort(byCodePoint)
+  const ordered = [...checkpoint.tensors.values()].sort(
+    (a, b) => files.indexOf(a.file) - files.indexOf(b.file) || byCodePoint(a.name, b.name),
+  )
+  const out: ViewTensor[] = []
+  if (config.rope.type === 'llama3') out.push(memoryTensor(ROPE_FACTORS_NAME, ropeFactors(config.rope)))
+  if (config.rope.type === 'dynamic')
+    warnings.push('GGUF cannot say a dynamic rope: beyond the trained context the file runs with plain frequencies')
+  for (const tensor of ordered) {
+    const found = names.get(tensor.name)
+    if (found) out.push(viewTensor(checkpoint, tensor, found))
+  }
+  return out
+}
+
+function memoryTensor(name: string, values: Float32Array): ViewTensor {
+  const raw = rawTensor('F32', [values.length], values)
+  const tensor = { name, dtype: 'F32', shape: raw.shape, file: name, offset: 0, byteLength: values.byteLength }
+  return { tensor, read: async () => raw }
+}
+
+/** Vectors and norms are f32 in GGUF; matrices keep the input's dtype, which is f32 where ggml has no such type. */
+function viewTensor(checkpoint: Checkpoint, stored: StoredTensor, names: ParameterName): ViewTensor {
+  const isVector = stored.shape.length < 2 || names.gguf.endsWith('_norm.weight')
+  const dtype: DType = isVector || !(stored.dtype in FILE_TYPES) ? 'F32' : (stored.dtype as DType)
+  const byteLength = elementCount(stored.shape) * DTYPE_BYTES[dtype]
+  const tensor = { ...stored, name: names.gguf, dtype, byteLength }
+  const read = async () => {
+    const raw = await readTensor(checkpoint, stored.name)
+    const cast = raw.dtype === dtype ? raw : widen(raw)
+    if (!names.ggufOp) return cast
+    return reorderRows(denseWeight(cast), rowOrder(names.ggufOp, stored.shape[0], false)).parts.values
+  }
+  return { tensor, read }
+}
+
+function widen(tensor: RawTensor): RawTensor {
+  if (!isFloat(tensor.dtype))
+    throw new UnsupportedError(`Cannot put ${tensor.dtype} tensors into a GGUF file`, { dtype: tensor.dtype })
+  return rawTensor('F32', tensor.shape, toFloat32(tensor))
+}
+
+async function generationConfig(checkpoint: Checkpoint): Promise<JsonObject> {
+  const name = 'generation_config.json'
+  if (!(await checkpoint.files.has(name))) return {}
+  return parseJsonObject(await readText(checkpoint.files, name), name)
+}
+
+/** Last part of a path, whichever way its slashes lean. */
+function folderName(path: string): string {
+  return (
+    path
+      .split(/[\\/]/)
+      .filter((part) => part !== '' && part !== '.' && part !== '..')
+      .at(-1) ?? 'model'
+  )
+}

@@ -1,0 +1,53 @@
+// Which method a checkpoint is quantised with: quantization_config of config.json, or the container itself.
+import type { Checkpoint } from '../checkpoint/types.ts'
+import { ConfigError, UnsupportedError } from '../core/errors.ts'
+import { isJsonObject, type JsonObject } from '../core/json.ts'
+import { methods } from '../methods/index.ts'
+import type { Method } from '../methods/types.ts'
+
+export interface StoredMethod {
+  readonly method: Method
+  /** As the method's parseConfig gives it. */
+  readonly config: unknown
+}
+
+/** The method of a folder in Hugging Face form; undefined where it is float. Throws ConfigError or UnsupportedError. */
+export function methodOfConfig(configJson: JsonObject): StoredMethod | undefined {
+  const stored = configJson.quantization_config
+  if (stored === undefined || stored === null) return undefined
+  if (!isJsonObject(stored))
+    throw new ConfigError('Cannot read config.json: "quantization_config" is not an object', {
+      key: 'quantization_config',
+    })
+  const method = registered(methodName(stored))
+  return { method, config: method.parseConfig(stored) }
+}
+
+/** Files of bitsandbytes from before `quant_method` existed say only how they were loaded. */
+function methodName(stored: JsonObject): string {
+  if (typeof stored.quant_method === 'string') return stored.quant_method
+  if (stored.load_in_4bit === true || stored.load_in_8bit === true) return 'bitsandbytes'
+  throw new ConfigError('Cannot read config.json: "quantization_config" has no "quant_method"', {
+    key: 'quant_method',
+    expected: methods().map((m) => m.name),
+  })
+}
+
+function registered(name: string): Method {
+  const found = methods().find((method) => method.name === name)
+  if (found) return found
+  const known = methods().map((m) => m.name)
+  throw new UnsupportedError(`Cannot open a model quantised with "${name}": fewbit has ${known.join(', ')}`, {
+    method: name,
+    known,
+    hint: 'fewbit methods',
+  })
+}
+
+/** The GGUF method where the file holds any block type; undefined where all tensors are float. */
+export function methodOfGguf(checkpoint: Checkpoint): StoredMethod | undefined {
+  const floats = ['F32', 'F16', 'BF16', 'F64']
+  if ([...checkpoint.tensors.values()].every((t) => floats.includes(t.dtype))) return undefined
+  const method = registered('gguf')
+  return { method, config: method.parseConfig({ quant_method: 'gguf' }) }
+}
