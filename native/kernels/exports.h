@@ -40,7 +40,15 @@
   FB_CALL(fb_job)                               \
   /* decode.cc */                               \
   FB_UNITS(fb_widen)                            \
+  /* pack/ */                                   \
+  FB_UNITS(fb_pack_u8)                          \
+  FB_UNITS(fb_pack_i32)                         \
+  FB_UNITS(fb_unpack_u8)                        \
+  FB_UNITS(fb_unpack_i32)                       \
   /* quantize/ */                               \
+  FB_UNITS(fb_bnb_4bit)                         \
+  FB_UNITS(fb_bnb_nested)                       \
+  FB_UNITS(fb_bnb_int8)                         \
   FB_UNITS(fb_absmax)
 
 #define FB_DECLARE(name) FB_EXPORT double name(const double* args);

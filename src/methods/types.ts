@@ -71,13 +71,20 @@ export interface StoredReader<C> {
   shapeOf(name: string): readonly number[] | undefined
   read(name: string): Promise<RawTensor>
   warn(message: string): void
+  /** Unpack codes; absent: the TypeScript oracle does. */
+  readonly kernels?: QuantizerKernels
 }
 
 export interface StoredLayout<C, S> {
   /** Names that may hang on module `P` besides `P.weight` and `P.bias`, as suffixes (`.weight.absmax`, `.SCB`). */
   readonly suffixes: readonly string[]
-  /** The tensors that the file holds for weight `name`. */
-  write(name: string, weight: QuantizedWeight, settings: S): NamedTensor[]
+  /** The tensors that the file holds for weight `name`; packed by `kernels` where they are given. */
+  write(
+    name: string,
+    weight: QuantizedWeight,
+    settings: S,
+    kernels?: QuantizerKernels,
+  ): NamedTensor[] | Promise<NamedTensor[]>
   /** True where `name` (`P.weight`) is stored quantised. */
   isStored(name: string, reader: StoredReader<C>): boolean
   /** Reads the weight `name` of logical shape [N, K]. */

@@ -55,7 +55,7 @@ export async function quantizeModel(
         settings: step.settings,
         kernels: options.kernels,
       })
-      tensors = method.stored.write(info.name, weight, step.settings)
+      tensors = await method.stored.write(info.name, weight, step.settings, options.kernels)
       quantized++
     } else tensors = [{ name: info.name, tensor }]
     for (const { name, tensor } of tensors) {

@@ -1,5 +1,7 @@
-// A packing is a record: how codes of several bits share a word, and which codes share one. One function packs, one unpacks.
+// A packing is a record: how codes of several bits share a word, and which codes share one. One function packs, one
+// unpacks, in TypeScript (the oracle) and in C++ (native/kernels/pack/pack.cc, the product).
 import { BugError } from '../core/errors.ts'
+import type { QuantizerKernels } from '../core/kernels.ts'
 
 /**
  * Codes are seen as a matrix [R, C]. `order` says which codes share a word:
@@ -93,4 +95,50 @@ export function unpack(packing: Packing, packed: Uint8Array, rows: number, colum
     }
   }
   return codes
+}
+
+/** Words that one unit of a kernel packs or unpacks: small enough to share among threads. */
+const WORDS_A_UNIT = 4096
+
+/** Parameters of the kernels, or undefined where rows of neighbours end inside a word (no registered method has such). */
+function kernelParams(packing: Packing, rows: number, columns: number, padCode: number): number[] | undefined {
+  const slots = packing.shifts.length
+  const neighbours = packing.order === 'neighbours'
+  if (neighbours && rows > 1 && columns % slots !== 0) return undefined
+  const [wordRows, wordColumns] = packedShape(packing, rows, columns)
+  const words = wordRows * wordColumns
+  const shape = [Math.ceil(words / WORDS_A_UNIT), WORDS_A_UNIT, rows * columns, words, slots]
+  return [...shape, neighbours ? 1 : 0, packing.bits, padCode, ...packing.shifts]
+}
+
+const suffixOf = (packing: Packing) => (packing.word === 'U8' ? 'u8' : 'i32')
+
+/** As `pack`, by `kernels` where they are given. */
+export async function packCodes(
+  packing: Packing,
+  codes: Uint8Array,
+  rows: number,
+  columns: number,
+  options: { readonly padCode?: number; readonly kernels?: QuantizerKernels } = {},
+): Promise<Uint8Array> {
+  const { padCode = 0, kernels } = options
+  const params = kernels && kernelParams(packing, rows, columns, padCode)
+  if (!params) return pack(packing, codes, rows, columns, padCode)
+  const bytes = packedBytes(packing, rows, columns)
+  const [packed] = await kernels.run(`fb_pack_${suffixOf(packing)}`, [codes], [{ bytes }], params)
+  return new Uint8Array(packed)
+}
+
+/** As `unpack`, by `kernels` where they are given. */
+export async function unpackCodes(
+  packing: Packing,
+  packed: Uint8Array,
+  rows: number,
+  columns: number,
+  kernels?: QuantizerKernels,
+): Promise<Uint8Array> {
+  const params = kernels && kernelParams(packing, rows, columns, 0)
+  if (!params) return unpack(packing, packed, rows, columns)
+  const [codes] = await kernels.run(`fb_unpack_${suffixOf(packing)}`, [packed], [{ bytes: rows * columns }], params)
+  return new Uint8Array(codes)
 }

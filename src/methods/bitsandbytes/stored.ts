@@ -3,11 +3,11 @@
 import { DTYPE_BYTES, type DType, elementCount, rawTensor, TORCH_DTYPES } from '../../core/dtypes.ts'
 import { FileError } from '../../core/errors.ts'
 import { toFloat32 } from '../../core/half.ts'
-import { PACKINGS, pack, unpack } from '../../weights/packing.ts'
+import { PACKINGS, packCodes, unpackCodes } from '../../weights/packing.ts'
 import type { LookupScheme } from '../../weights/scheme.ts'
 import { LOOKUP_TABLES } from '../../weights/tables.ts'
 import { part, type QuantizedWeight } from '../../weights/weight.ts'
-import type { NamedTensor, StoredLayout, StoredReader } from '../types.ts'
+import type { NamedTensor, QuantizerKernels, StoredLayout, StoredReader } from '../types.ts'
 import { type BitsAndBytes, type BitsAndBytesSettings, type Settings4bit, STORAGE_DTYPES } from './config.ts'
 import { MAX_STATE_BYTES, type QuantState, readQuantState, writeQuantState } from './quant-state.ts'
 import { int8Weight } from './quantize.ts'
@@ -19,13 +19,26 @@ type Reader = StoredReader<BitsAndBytes>
 /** Code that fills half a byte where the number of codes is odd: that of 0. */
 const PAD_CODE = { nf4: 7, fp4: 0 } as const
 
-function write(name: string, weight: QuantizedWeight, settings: BitsAndBytesSettings): NamedTensor[] {
-  return settings.kind === 'int8' ? writeInt8(name, weight) : write4bit(name, weight, settings)
+async function write(
+  name: string,
+  weight: QuantizedWeight,
+  settings: BitsAndBytesSettings,
+  kernels?: QuantizerKernels,
+): Promise<NamedTensor[]> {
+  return settings.kind === 'int8' ? writeInt8(name, weight) : write4bit(name, weight, settings, kernels)
 }
 
-function write4bit(name: string, weight: QuantizedWeight, settings: Settings4bit): NamedTensor[] {
+async function write4bit(
+  name: string,
+  weight: QuantizedWeight,
+  settings: Settings4bit,
+  kernels?: QuantizerKernels,
+): Promise<NamedTensor[]> {
   const scheme = weight.scheme as LookupScheme
-  const packed = pack(PACKINGS.bnb4, part(weight, 'codes').data, 1, elementCount(weight.shape), PAD_CODE[scheme.table])
+  const packed = await packCodes(PACKINGS.bnb4, part(weight, 'codes').data, 1, elementCount(weight.shape), {
+    padCode: PAD_CODE[scheme.table],
+    kernels,
+  })
   const offset = scheme.nestedSize ? toFloat32(part(weight, 'nestedOffset'))[0] : 0
   const state = writeQuantState({
     quantType: scheme.table,
@@ -59,9 +72,13 @@ function writeInt8(name: string, weight: QuantizedWeight): NamedTensor[] {
   ]
 }
 
-/** Codes + 128 <-> int8. */
+/** Codes + 128 <-> int8, four at a time. */
 function flipSigns(bytes: Uint8Array): Uint8Array {
-  return bytes.map((byte) => byte ^ 0x80)
+  const words = new Uint32Array(Math.ceil(bytes.length / 4))
+  const flipped = new Uint8Array(words.buffer, 0, bytes.length)
+  flipped.set(bytes)
+  for (let i = 0; i < words.length; i++) words[i] ^= 0x80808080
+  return flipped
 }
 
 function moduleName(name: string): string {
@@ -135,7 +152,7 @@ async function read4bit(name: string, shape: readonly number[], reader: Reader):
     ? await readNested(name, groups, state.nested, reader)
     : { scale: rawTensor('F32', [groups], await readAbsmax(name, shape, state.blockSize, reader)) }
   await checkTable(name, state.quantType, reader)
-  const codes = unpack(PACKINGS.bnb4, (await reader.read(name)).data, 1, count)
+  const codes = await unpackCodes(PACKINGS.bnb4, (await reader.read(name)).data, 1, count, reader.kernels)
   return {
     scheme: {
       kind: 'lookup',

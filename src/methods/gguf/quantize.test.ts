@@ -9,7 +9,7 @@ const tensor = (x: Float32Array, columns = x.length) => rawTensor('F32', [x.leng
 
 async function hexOf(type: 'Q4_0' | 'Q4_1' | 'Q8_0' | 'Q4_K', x: Float32Array): Promise<string> {
   const weight = await quantize({ name: 'w', tensor: tensor(x), settings: { type } })
-  const [{ tensor: out }] = stored.write('w', weight, { type })
+  const [{ tensor: out }] = await stored.write('w', weight, { type })
   expect(out.dtype).toBe(type)
   return Buffer.from(out.data).toString('hex')
 }
