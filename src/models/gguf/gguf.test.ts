@@ -74,7 +74,7 @@ async function converted(source: ModelSource, type: string) {
         name,
         dims,
         type: step.settings.type,
-        data: gguf.stored.write(name, weight, step.settings)[0].tensor.data,
+        data: (await gguf.stored.write(name, weight, step.settings))[0].tensor.data,
       }
     }),
   )
