@@ -1,45 +1,89 @@
-// Perplexity by the `windows` recipe: windows that do not overlap, every prediction counts, the remainder is dropped.
-
-import { rowsOf } from '../backends/batch.ts'
+// Perplexity of a text by a recipe, window by window.
 import type { Executable } from '../backends/types.ts'
+import type { WorkOptions } from '../core/events.ts'
+import { score } from './forward.ts'
+import { negativeLogLikelihoods } from './likelihood.ts'
+import { planWindows, type Window } from './recipes.ts'
 
 export interface PerplexityResult {
   readonly perplexity: number
+  /** Of the perplexity, from the spread of the single predictions. */
+  readonly standardError: number
   /** Mean negative log-likelihood, nats a token. */
   readonly nll: number
+  /** Predictions that count. */
   readonly tokens: number
 }
 
-/** -log softmax(logits)[target], float64. */
-export function negativeLogLikelihood(logits: Float32Array, target: number): number {
-  let max = -Infinity
-  for (const x of logits) if (x > max) max = x
-  let sum = 0
-  for (const x of logits) sum += Math.exp(x - max)
-  return Math.log(sum) + max - logits[target]
+/** Running sums of predictions; `add` takes one window's values and how many they stand for. */
+export class Average {
+  private sum = 0
+  private squares = 0
+  private values = 0
+  private weighted = 0
+  tokens = 0
+
+  add(nlls: Float64Array, counted: number): void {
+    let sum = 0
+    for (const nll of nlls) {
+      sum += nll
+      this.squares += nll * nll
+    }
+    this.sum += sum
+    this.values += nlls.length
+    this.weighted += (sum / nlls.length) * counted
+    this.tokens += counted
+  }
+
+  result(): PerplexityResult {
+    const nll = this.weighted / this.tokens
+    const mean = this.sum / this.values
+    const variance = Math.max(0, this.squares / this.values - mean * mean)
+    const perplexity = Math.exp(nll)
+    const standardError = this.values > 1 ? perplexity * Math.sqrt(variance / (this.values - 1)) : 0
+    return { perplexity, standardError, nll, tokens: this.tokens }
+  }
 }
 
-/** Perplexity of `ids` in windows of `window` tokens. */
+/** Evaluates planned windows; `vocabulary` is the model's number of logits. Reports progress with the perplexity so far. */
+export async function evaluatePerplexity(
+  model: Executable,
+  windows: readonly Window[],
+  vocabulary: number,
+  options: WorkOptions = {},
+): Promise<PerplexityResult> {
+  const average = new Average()
+  for (const [w, window] of windows.entries()) {
+    options.signal?.throwIfAborted()
+    const nlls: number[] = []
+    for await (const { logits, targets } of score(model, window, vocabulary))
+      for (const nll of negativeLogLikelihoods(logits, targets)) nlls.push(nll)
+    average.add(Float64Array.from(nlls), window.counted)
+    const { perplexity } = average.result()
+    options.onEvent?.({
+      event: 'progress',
+      name: 'perplexity',
+      done: w + 1,
+      total: windows.length,
+      unit: 'windows',
+      perplexity,
+    })
+  }
+  return average.result()
+}
+
+/** Perplexity of `ids` in windows of `window` tokens that do not overlap. */
 export async function perplexity(
   model: Executable,
   ids: readonly number[],
   window = 512,
   onProgress?: (done: number, total: number) => void,
 ): Promise<PerplexityResult> {
-  let nll = 0
-  let tokens = 0
-  const windows = Math.floor(ids.length / window)
-  for (let w = 0; w < windows; w++) {
-    const piece = ids.slice(w * window, (w + 1) * window)
-    model.truncate(0, 0)
-    const logits = await model.run(rowsOf(piece, 0, 'all'))
-    const vocabulary = logits.length / window
-    for (let i = 0; i + 1 < window; i++) {
-      nll += negativeLogLikelihood(logits.subarray(i * vocabulary, (i + 1) * vocabulary), piece[i + 1])
-      tokens++
-    }
-    onProgress?.(w + 1, windows)
-  }
-  const mean = nll / tokens
-  return { perplexity: Math.exp(mean), nll: mean, tokens }
+  const windows = planWindows('windows', ids, Number.MAX_SAFE_INTEGER, { window })
+  // The vocabulary is not known here; a quarter of a million bounds every published one.
+  return evaluatePerplexity(model, windows, 1 << 18, {
+    onEvent: (e) => {
+      if (e.event === 'progress') onProgress?.(e.done, e.total)
+    },
+  })
 }

@@ -71,6 +71,8 @@ function walk(step: unknown, visit: (step: Step) => void): void {
 export class HubTokenizer {
   private readonly inner: LibraryTokenizer
   private readonly raw: AddedTokenSplitter
+  /** Without the special ones, for texts in which those are plain text. */
+  private readonly rawPlain: AddedTokenSplitter
   private readonly normalized: AddedTokenSplitter
   private readonly added = new Map<string, AddedTokenJson>()
   private readonly special = new Set<number>()
@@ -95,12 +97,13 @@ export class HubTokenizer {
       } else raw.push([token.content, token])
     }
     this.raw = new AddedTokenSplitter(raw)
+    this.rawPlain = new AddedTokenSplitter(raw.filter(([, token]) => !token.special))
     this.normalized = new AddedTokenSplitter(normalized)
   }
 
-  encode(text: string, addSpecialTokens: boolean): number[] {
+  encode(text: string, addSpecialTokens: boolean, splitSpecialTokens = false): number[] {
     const tokens: string[] = []
-    for (const segment of this.raw.split(text)) {
+    for (const segment of (splitSpecialTokens ? this.rawPlain : this.raw).split(text)) {
       if (segment.token) tokens.push(segment.token.content)
       else this.encodePlain(segment.text, segment.start === 0, tokens)
     }

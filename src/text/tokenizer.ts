@@ -33,7 +33,8 @@ export function buildTokenizer(json: TokenizerJson, side: TokenizerSide = {}): T
   const bytes = tokenBytes(json.decoder)
   const plainBytes = (token: string) => new TextEncoder().encode(token)
   const tokenizer: Tokenizer = {
-    encode: (text, options = {}) => hub.encode(text, options.addSpecialTokens ?? true),
+    encode: (text, options = {}) =>
+      hub.encode(text, options.addSpecialTokens ?? true, options.splitSpecialTokens ?? false),
     decode: (ids, options = {}) => hub.decode(ids, options.skipSpecialTokens ?? false),
     decodeStream: (options = {}) => decodeStream(hub, bytes, options.skipSpecialTokens ?? false),
     renderChat: (messages, options = {}) => renderChatTemplate(templates, tokens, messages, options),

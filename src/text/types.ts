@@ -3,6 +3,8 @@
 export interface EncodeOptions {
   /** Adds bos, eos or whatever the post-processor adds. Default true. */
   readonly addSpecialTokens?: boolean
+  /** Special tokens inside the text are plain text. Default false. */
+  readonly splitSpecialTokens?: boolean
 }
 
 export interface DecodeOptions {
