@@ -15,7 +15,8 @@ const LAYERS: readonly (readonly string[])[] = [
   ['models'],
   ['adapters', 'calibrate'],
   ['quantize', 'generate', 'train', 'evaluate'],
-  ['api', 'cli', 'server', 'web'],
+  ['api'],
+  ['cli', 'server', 'web'],
 ]
 const NODE_ALLOWED = [
   /^checkpoint\/node\//,

@@ -1,35 +1,122 @@
-// Generation on an Executable: one prefill, then one decode step a token.
-import { rowsOf } from '../backends/batch.ts'
+// Generation: a prefill, then one step a token, for one prompt as a stream or for several at once. Greedy or sampled; beams are in beam.ts.
 import type { Executable } from '../backends/types.ts'
+import { ConfigError } from '../core/errors.ts'
+import { beamSearch } from './beam.ts'
+import { type GenerationConfig, resolveSettings } from './config.ts'
+import { type Limit, limitOf } from './limits.ts'
+import { type Processor, processorsOf } from './processors.ts'
+import { anySeed, randomFrom } from './random.ts'
+import { argmax, probabilities, survivors } from './select.ts'
+import { Sequences } from './sequences.ts'
+import { stopCondition } from './stop-strings.ts'
+import type { FinishReason, GeneratedSequence, GenerateOptions, GenerationModel, StreamPiece } from './types.ts'
 
-export interface GenerateOptions {
-  /** New tokens at most. Default 20, as transformers. */
-  readonly maxNewTokens?: number
-  readonly eosIds?: readonly number[]
-  readonly signal?: AbortSignal
+/** One sequence while it grows. */
+interface Row {
+  readonly slot: number
+  readonly ids: number[]
+  readonly promptLength: number
+  readonly limit: Limit
+  readonly processors: readonly Processor[]
+  readonly random: () => number
+  finish?: FinishReason
 }
 
-/** Index of the first largest value. */
-export function argmax(values: Float32Array): number {
-  let best = 0
-  for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i
-  return best
+/** An id drawn from the scores' probabilities. */
+export function sample(scores: Float32Array, random: () => number): number {
+  const ids = survivors(scores)
+  const chance = probabilities(scores, ids)
+  let left = random()
+  for (let i = 0; i < ids.length - 1; i++) {
+    left -= chance[i]
+    if (left < 0) return ids[i]
+  }
+  return ids[ids.length - 1]
 }
 
-/** Yields new ids, greedily, until an end id or the limit. */
-export async function* generateIds(
-  model: Executable,
+/** Rows of a batch. As in the reference, `maxLength` and `minLength` count the longest prompt of the batch. */
+function makeRows(
+  model: GenerationModel,
+  prompts: readonly (readonly number[])[],
+  config: GenerationConfig,
+  seed: number,
+): Row[] {
+  const batchLength = Math.max(...prompts.map((p) => p.length))
+  const copies = config.numReturnSequences
+  return prompts.flatMap((prompt, p) => {
+    const promptLength = prompt.length
+    const limit = limitOf(config, promptLength, batchLength, model.contextLength)
+    const minLength = config.minLength ? config.minLength - (batchLength - promptLength) : undefined
+    const processors = processorsOf({ ...config, minLength }, { promptLength, maxLength: limit.length })
+    return Array.from({ length: copies }, (_, copy) => {
+      const slot = p * copies + copy
+      return { slot, ids: [...prompt], promptLength, limit, processors, random: randomFrom(seed, slot) }
+    })
+  })
+}
+
+/** Grows the rows until all are finished; yields after each step the rows that grew. */
+async function* grow(model: GenerationModel, rows: readonly Row[], config: GenerationConfig, options: GenerateOptions) {
+  const sequences = options.sequences ?? new Sequences(model.executable, model.recomputeFrom)
+  const stops = stopCondition(config.stops, model.tokenizer)
+  for (let open = [...rows]; open.length > 0; open = open.filter((row) => !row.finish)) {
+    options.signal?.throwIfAborted()
+    const scores = await sequences.next(open)
+    open.forEach((row, i) => {
+      for (const processor of row.processors) processor.apply(row.ids, scores[i])
+      const id = config.doSample ? sample(scores[i], row.random) : argmax(scores[i])
+      row.ids.push(id)
+      if (config.eosIds.includes(id)) row.finish = 'eos'
+      else if (stops(row.ids)) row.finish = 'stop'
+      else if (row.ids.length >= row.limit.length) row.finish = row.limit.finish
+      if (row.finish && !options.sequences) sequences.release(row.slot)
+    })
+    yield open
+  }
+}
+
+/** Generates after each prompt; `numReturnSequences` results a prompt, in order. Throws ConfigError. */
+export async function generate(
+  model: GenerationModel,
+  prompts: readonly (readonly number[])[],
+  options: GenerateOptions = {},
+): Promise<GeneratedSequence[]> {
+  if (prompts.length === 0) return []
+  const config = resolveSettings(options, model.defaults)
+  const seed = options.seed ?? anySeed()
+  if (config.numBeams > 1) return beamSearch(model, prompts, config, options, seed)
+  const rows = makeRows(model, prompts, config, seed)
+  for await (const _ of grow(model, rows, config, options));
+  return rows.map(({ ids, promptLength, finish }) => ({ ids, promptLength, finish: finish! }))
+}
+
+/** Generates after one prompt, piece by piece. Needs a tokenizer for texts; without one they are empty. */
+export async function* stream(
+  model: GenerationModel,
   prompt: readonly number[],
   options: GenerateOptions = {},
-): AsyncGenerator<number> {
-  const { maxNewTokens = 20, eosIds = [] } = options
-  model.truncate(0, 0)
-  let logits = await model.run(rowsOf(prompt, 0, 'last'))
-  for (let n = 0; n < maxNewTokens; n++) {
-    options.signal?.throwIfAborted()
-    const id = argmax(logits)
-    if (eosIds.includes(id)) return
-    yield id
-    if (n + 1 < maxNewTokens) logits = await model.run(rowsOf([id], prompt.length + n, 'last'))
+): AsyncGenerator<StreamPiece> {
+  const config = resolveSettings(options, model.defaults)
+  if (config.numBeams > 1 || config.numReturnSequences > 1)
+    throw new ConfigError('Cannot stream several sequences: use generate for beams and numReturnSequences')
+  const rows = makeRows(model, [prompt], config, options.seed ?? anySeed())
+  const decoder = model.tokenizer?.decodeStream({ skipSpecialTokens: true })
+  for await (const [row] of grow(model, rows, config, options)) {
+    const id = row.ids[row.ids.length - 1]
+    const text = row.finish === 'eos' ? '' : (decoder?.push(id) ?? '')
+    const rest = row.finish ? (decoder?.flush() ?? '') : ''
+    yield row.finish ? { id, text: text + rest, finish: row.finish } : { id, text }
   }
+}
+
+/** Yields new ids, greedily, until an end id (which is not yielded) or the limit. */
+export async function* generateIds(
+  executable: Executable,
+  prompt: readonly number[],
+  options: { readonly maxNewTokens?: number; readonly eosIds?: readonly number[]; readonly signal?: AbortSignal } = {},
+): AsyncGenerator<number> {
+  const model = { executable, contextLength: Number.POSITIVE_INFINITY }
+  const { eosIds, ...rest } = options
+  for await (const { id, finish } of stream(model, prompt, { ...rest, eosTokenId: eosIds }))
+    if (finish !== 'eos') yield id
 }

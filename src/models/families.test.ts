@@ -8,7 +8,7 @@ import { openBackend } from '../backends/index.ts'
 import type { Executable, RowBatch } from '../backends/types.ts'
 import { localFiles } from '../checkpoint/node/files.ts'
 import { openCheckpoint } from '../checkpoint/open.ts'
-import { argmax } from '../generate/generate.ts'
+import { argmax } from '../generate/select.ts'
 import { MODEL_FAMILIES } from './auto.ts'
 import { modelSource } from './source.ts'
 

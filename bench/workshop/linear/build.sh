@@ -6,7 +6,7 @@ out=${1:-/tmp/fewbit-linear}
 kernels=$here/../../../native/kernels/linear
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-common=(-std=c++20 -O3 -ffp-contract=off -Wall -Wextra -fno-rtti)
+common=(-std=c++20 -O3 -ffp-contract=off -Wall -Wextra -Wno-psabi -Wno-maybe-uninitialized -fno-rtti)
 avx2=(-mavx2 -mfma -mf16c)
 avx512=("${avx2[@]}" -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni)
 for file in "$kernels"/*.cc; do

@@ -1,4 +1,4 @@
-// Speed: best of many runs of a product over weights that lie in cache or in memory, beside a plain read of the same bytes.
+// Speed: best of many passes of a product over copies of a weight that together exceed the caches, beside a plain read of the same bytes.
 #pragma once
 #include <chrono>
 
@@ -7,14 +7,111 @@
 inline double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 inline uint64_t probe(const uint8_t* bytes, size_t count) {
-  typedef uint64_t V __attribute__((vector_size(32)));
+  typedef uint64_t V __attribute__((vector_size(16)));
   V sum[8] = {};
-  for (size_t i = 0; i + 256 <= count; i += 256) {
-    for (int j = 0; j < 8; j++) sum[j] += *(const V*)(bytes + i + j * 32);
+  for (size_t i = 0; i + 128 <= count; i += 128) {
+    __builtin_prefetch(bytes + i + 2048), __builtin_prefetch(bytes + i + 2112);
+    for (int j = 0; j < 8; j++) sum[j] += *(const V*)(bytes + i + j * 16);
   }
   uint64_t total = 0;
-  for (auto& s : sum) total += s[0] + s[1] + s[2] + s[3];
+  for (auto& s : sum) total += s[0] + s[1];
   return total;
 }
 
-inline void time_all(const std::string&) { printf("nothing to time yet\n"); }
+struct Timing {
+  std::string filter;
+  Random random{5};
+  Bytes local = aligned(fb::linear::LOCAL_BYTES);
+  volatile uint64_t sink = 0;
+
+  void decode(const Case& c, const fb::linear::Kernels& kernels, fb::linear::Mode mode, int rows) {
+    using namespace fb::linear;
+    const Tiled t = tiled(c);
+    const size_t bytes = tile_bytes(t.weight);
+    const int copies = (int)std::max<size_t>(1, (128 << 20) / bytes);
+    std::vector<Bytes> tiles;
+    std::vector<Weight> weights(copies, t.weight);
+    for (int i = 0; i < copies; i++) {
+      tiles.push_back(aligned(bytes));
+      memcpy(tiles[i].get(), t.bytes.get(), bytes);
+      weights[i].tile = tiles[i].get();
+    }
+    std::vector<float> x((size_t)rows * c.source.k), y((size_t)rows * c.source.n);
+    for (auto& v : x) v = random.normal();
+    Call call{&t.weight, rows, x.data(), c.source.k, y.data(), c.source.n, nullptr, nullptr, 0, mode, Phase::Decode, nullptr, nullptr, nullptr};
+    Bytes scratch = aligned(kernels.scratch_bytes(call));
+    call.scratch = scratch.get();
+    double best = 1e9, read = 1e9;
+    for (int pass = 0; pass < 8; pass++) {
+      double start = now();
+      for (auto& w : weights) {
+        call.weight = &w;
+        kernels.prepare(call, 0, rows);
+        kernels.compute(call, 0, w.panels, local.get());
+      }
+      best = std::min(best, now() - start);
+      start = now();
+      for (auto& w : weights) sink = sink + probe(w.tile, bytes);
+      read = std::min(read, now() - start);
+    }
+    printf("%-8s %-26s %5d x %-5d m=%d %-5s %-16s %7.2f GB/s  %.2f of read (%.1f)\n", kernels.name, c.name.c_str(), c.source.n, c.source.k, rows,
+           mode == Mode::Exact ? "exact" : "fast", kernels.kernel(call), bytes * (double)copies / best * 1e-9, read / best, bytes * (double)copies / read * 1e-9);
+    fflush(stdout);
+  }
+
+  void prefill(const Case& c, const fb::linear::Kernels& kernels, fb::linear::Mode mode, int rows) {
+    using namespace fb::linear;
+    const Tiled t = tiled(c);
+    std::vector<float> x((size_t)rows * c.source.k), y((size_t)rows * c.source.n);
+    for (auto& v : x) v = random.normal();
+    Call call{&t.weight, rows, x.data(), c.source.k, y.data(), c.source.n, nullptr, nullptr, 0, mode, Phase::Prefill, nullptr, nullptr, nullptr};
+    Bytes scratch = aligned(kernels.scratch_bytes(call));
+    call.scratch = scratch.get();
+    double best = 1e9;
+    const double work = 2.0 * rows * c.source.n * c.source.k;
+    for (int pass = 0; pass < std::max(2, (int)(1e10 / work)); pass++) {
+      const double start = now();
+      kernels.prepare(call, 0, rows);
+      kernels.compute(call, 0, t.weight.panels, local.get());
+      best = std::min(best, now() - start);
+    }
+    printf("%-8s %-26s %5d x %-5d m=%-4d %-5s %-16s %7.1f GFLOP/s\n", kernels.name, c.name.c_str(), c.source.n, c.source.k, rows,
+           mode == Mode::Exact ? "exact" : "fast", kernels.kernel(call), work / best * 1e-9);
+    fflush(stdout);
+  }
+
+  void all(const Case& c) {
+    if (c.name.find(filter) == std::string::npos) return;
+    for (auto* kernels : levels()) {
+      if (levels().size() > 1 && kernels == levels()[0] && filter.empty()) continue;
+      for (auto mode : {fb::linear::Mode::Exact, fb::linear::Mode::Fast}) {
+        for (int rows : {1, 2, 4, 8}) {
+          if (rows == 1 || c.source.n == 4096) decode(c, *kernels, mode, rows);
+        }
+        if (c.source.n < 40000) prefill(c, *kernels, mode, 128);
+      }
+    }
+  }
+};
+
+inline void time_all(const std::string& filter) {
+  using fb::linear::Scheme;
+  using fb::linear::Zero;
+  Timing timing;
+  timing.filter = filter;
+  Random random{3};
+  static const int SHAPES[][2] = {{1536, 576}, {576, 1536}, {4096, 4096}};
+  for (auto [n, k] : SHAPES) {
+    timing.all(dense_case(random, n, k, Scheme::DenseBF16));
+    timing.all(affine_case(random, n, k, 4, 32, Zero::Constant, Store::F16));
+    timing.all(affine_case(random, n, k, 4, 64, Zero::Point, Store::F16));
+    timing.all(affine_case(random, n, k, 4, 32, Zero::Shift, Store::F16));
+    timing.all(lookup_case(random, n, k, 64, Store::F32));
+    timing.all(affine_case(random, n, k, 8, 32, Zero::Constant, Store::F16));
+    timing.all(affine_case(random, n, k, 8, 64, Zero::Point, Store::F16));
+    if (n < 4096) continue;
+    for (auto s : {Scheme::Q4_K, Scheme::Q5_K, Scheme::Q6_K}) timing.all(superblock_case(random, n, k, s));
+    for (int bits : {1, 2, 3, 5, 6, 7}) timing.all(affine_case(random, n, k, bits, 64, Zero::Point, Store::F16));
+  }
+  timing.all(affine_case(random, 49152, 576, 8, 32, Zero::Constant, Store::F16));
+}

@@ -1,0 +1,127 @@
+// Pieces of a panel as float32 [k][16], a vector of rows at a time: the decoder of every scheme for the float kernels.
+#pragma once
+#include "../simd/vector.h"
+#include "layout.h"
+
+namespace fb::linear {
+namespace {
+
+constexpr int SIDES = PANEL_ROWS / LANES;  // vectors that hold one k of a panel
+
+FB_INLINE F load_scale(ScaleType type, const uint8_t* at, int side) {
+  if (type == ScaleType::F16) return load_f16(at + side * LANES * 2);
+  if (type == ScaleType::BF16) return load_bf16(at + side * LANES * 2);
+  return load<F>(at + side * LANES * 4);
+}
+
+/** Codes of k-block `block` of a chunk, four bytes a row. */
+template <int BITS>
+FB_INLINE U code_bytes(const uint8_t* chunk, int block, int side) {
+  U out = {};
+  int shift = 0;
+  for (int width = 8; width; width >>= 1) {
+    if (!(BITS & width)) continue;
+    const int per_byte = 8 / width;
+    const U bytes = load<U>(chunk + block / per_byte * VECTOR + side * LANES * 4);
+    out |= (bytes >> (block % per_byte * width) & 0x01010101u * ((1u << width) - 1)) << shift;
+    chunk += width * VECTOR;
+    shift += width;
+  }
+  return out;
+}
+
+/** out[k] = of(code) for one chunk and one side. */
+template <int BITS, class Of>
+FB_INLINE void for_codes(const uint8_t* chunk, int side, int count, float* out, Of of) {
+  for (int block = 0; block * 4 < count; block++) {
+    const U bytes = code_bytes<BITS>(chunk, block, side);
+    for (int j = 0; j < 4; j++) store(out + (block * 4 + j) * PANEL_ROWS + side * LANES, of(bytes >> (8 * j) & 0xff));
+  }
+}
+
+template <int BITS>
+void affine_chunk(const Weight& w, const uint8_t* chunk, const uint8_t* scales, int count, float* out) {
+  for (int side = 0; side < SIDES; side++) {
+    const F s = load_scale(w.scale_type, scales, side);
+    const F z = w.zero == Zero::Constant ? splat(w.zero_point) : load_scale(w.scale_type, scales + PANEL_ROWS * scale_bytes(w.scale_type), side);
+    if (w.zero == Zero::Shift) for_codes<BITS>(chunk, side, count, out, [&](U q) FB_LAMBDA { return to_float((I)q) * s + z; });
+    else for_codes<BITS>(chunk, side, count, out, [&](U q) FB_LAMBDA { return (to_float((I)q) - z) * s; });
+  }
+}
+
+void lookup_chunk(const Weight& w, const uint8_t* chunk, const uint8_t* scales, int count, float* out) {
+  for (int side = 0; side < SIDES; side++) {
+    const F s = load_scale(w.scale_type, scales, side);
+    for_codes<4>(chunk, side, count, out, [&](U q) FB_LAMBDA { return pick16(w.table, q) * s; });
+  }
+}
+
+template <int BITS>
+void superblock_chunk(const uint8_t* block, int index, float* out) {
+  const uint8_t* chunk = block + index * chunk_bytes(BITS);
+  const uint8_t* scales = block + SUPERBLOCK / CHUNK * chunk_bytes(BITS);
+  for (int side = 0; side < SIDES; side++) {
+    const F d = load_f16(scales + 256 + side * LANES * 2);
+    if (BITS == 6) {
+      const F low = d * load_i8(scales + index * 32 + side * LANES), high = d * load_i8(scales + index * 32 + 16 + side * LANES);
+      for (int b = 0; b < 8; b++) {
+        const U bytes = code_bytes<6>(chunk, b, side);
+        for (int j = 0; j < 4; j++) store(out + (b * 4 + j) * PANEL_ROWS + side * LANES, (b < 4 ? low : high) * to_float((I)(bytes >> (8 * j) & 0xff) - 32));
+      }
+    } else {
+      const F scale = d * load_u8(scales + index * 16 + side * LANES);
+      const F min = load_f16(scales + 288 + side * LANES * 2) * load_u8(scales + 128 + index * 16 + side * LANES);
+      for_codes<BITS>(chunk, side, CHUNK, out, [&](U q) FB_LAMBDA { return scale * to_float((I)q) - min; });
+    }
+  }
+}
+
+void dense_piece(const Weight& w, const uint8_t* panel, int from, int to, float* out) {
+  for (int k = from; k < to; k++, out += PANEL_ROWS) {
+    for (int side = 0; side < SIDES; side++) {
+      if (w.scheme == Scheme::DenseF16) {
+        store(out + side * LANES, load_f16(panel + ((size_t)k * PANEL_ROWS + (size_t)(side * LANES)) * 2));
+      } else {
+        const U pair = load<U>(panel + (size_t)(k >> 1) * VECTOR + side * LANES * 4);
+        store(out + side * LANES, k & 1 ? pair & 0xffff0000u : pair << 16);
+      }
+    }
+  }
+}
+
+void affine_bits(const Weight& w, const uint8_t* chunk, const uint8_t* scales, int count, float* out) {
+  switch (w.bits) {
+    case 1: return affine_chunk<1>(w, chunk, scales, count, out);
+    case 2: return affine_chunk<2>(w, chunk, scales, count, out);
+    case 3: return affine_chunk<3>(w, chunk, scales, count, out);
+    case 4: return affine_chunk<4>(w, chunk, scales, count, out);
+    case 5: return affine_chunk<5>(w, chunk, scales, count, out);
+    case 6: return affine_chunk<6>(w, chunk, scales, count, out);
+    case 7: return affine_chunk<7>(w, chunk, scales, count, out);
+    default: return affine_chunk<8>(w, chunk, scales, count, out);
+  }
+}
+
+/** Columns [from, to) of a panel; `from` is a multiple of 32, `out` has room for whole chunks. Not for DenseF32, whose tile is this already. */
+void piece_of(const Weight& w, const uint8_t* panel, int from, int to, float* out) {
+  if (is_dense(w.scheme)) return dense_piece(w, panel, from, to, out);
+  for (int k = from; k < to; k += CHUNK, out += CHUNK * PANEL_ROWS) {
+    if (is_superblock(w.scheme)) {
+      const uint8_t* block = panel + w.group_bytes * (size_t)(k / SUPERBLOCK);
+      const int index = k % SUPERBLOCK / CHUNK;
+      if (w.bits == 4) superblock_chunk<4>(block, index, out);
+      else if (w.bits == 5) superblock_chunk<5>(block, index, out);
+      else superblock_chunk<6>(block, index, out);
+      continue;
+    }
+    const uint8_t* group = panel + w.group_bytes * (size_t)(k / w.group);
+    const uint8_t* chunk = group + k % w.group / CHUNK * chunk_bytes(w.bits);
+    const uint8_t* scales = group + chunks_of(w.group) * chunk_bytes(w.bits);
+    const int count = to - k < CHUNK ? to - k : CHUNK;
+    if (w.scheme == Scheme::Lookup16) lookup_chunk(w, chunk, scales, count, out);
+    else affine_bits(w, chunk, scales, count, out);
+  }
+}
+
+}  // namespace
+}  // namespace fb::linear
