@@ -1,0 +1,53 @@
+// `fewbit explain MODEL [--method M]`: what would be quantised, what not and why, before any tensor is read; `--plan` prints the steps.
+import { compilePlan, printPlan } from '../../graph/plan.ts'
+import { modelInfo, tensorInfos } from '../../models/source.ts'
+import { command } from '../command.ts'
+import { formatBytes } from '../progress.ts'
+import { openSource } from '../session.ts'
+import { table } from '../table.ts'
+import { METHOD_OPTIONS, methodOf } from './quantize.ts'
+
+export default command({
+  summary: 'what quantising or running would do, before a byte is read',
+  arguments: [{ name: '<model>', description: 'a folder in Hugging Face form, a .gguf file, or "embedded"' }],
+  options: [...METHOD_OPTIONS, { flags: '--plan', description: 'the steps of one run, as the backends get them' }],
+  passUnknown: true,
+  examples: ['fewbit explain embedded --method bitsandbytes --bits 4', 'fewbit explain embedded --plan'],
+  async run({ args, options, output, unknown }) {
+    const source = await openSource(args[0]!, output)
+    const plan = compilePlan(source.graph)
+    if (options.plan || !(options.method || options.config)) {
+      const { config, graph } = source
+      const text = options.plan
+        ? printPlan(plan)
+        : `${config.modelType}: ${config.layers} layers, hidden ${config.hiddenSize}, ${config.heads} heads (${config.kvHeads} key/value), vocabulary ${config.vocabSize}; ${graph.parameters.length} parameters, ${plan.steps.length} steps, ${formatBytes(plan.rowFloats * 4)} a row`
+      output.result(
+        {
+          modelType: config.modelType,
+          parameters: graph.parameters.length,
+          steps: plan.steps.length,
+          rowBytes: plan.rowFloats * 4,
+        },
+        text,
+      )
+    } else {
+      const { method, stored } = await methodOf(options, unknown)
+      const { infos } = tensorInfos(source)
+      const quantization = method.plan(infos, modelInfo(source), method.parseConfig(stored))
+      for (const message of quantization.warnings) output.event({ event: 'warning', message })
+      const tensors = infos.map((info, i) => {
+        const step = quantization.tensors[i]
+        const note = step.action === 'quantize' ? (step.note ?? JSON.stringify(step.settings)) : (step.reason ?? '')
+        return { name: info.name, shape: info.shape, dtype: info.dtype, action: step.action, note }
+      })
+      output.result(
+        { method: method.name, config: JSON.parse(JSON.stringify(stored)), tensors },
+        table(
+          ['tensor', 'shape', 'dtype', 'action', ''],
+          tensors.map((t) => [t.name, `[${t.shape.join(', ')}]`, t.dtype, t.action, t.note]),
+        ),
+      )
+    }
+    await source.checkpoint.close()
+  },
+})

@@ -1,0 +1,104 @@
+// `fewbit quantize MODEL --method M -o OUT`: parses the method's flags, plans, and runs the streaming engine.
+import { readFile } from 'node:fs/promises'
+import { outputStore } from '../../checkpoint/node/output.ts'
+import { UsageError } from '../../core/errors.ts'
+import { type JsonObject, parseJsonObject } from '../../core/json.ts'
+import { methodNamed } from '../../methods/index.ts'
+import type { Method, MethodFlags } from '../../methods/types.ts'
+import { type QuantizeResult, quantizeModel } from '../../quantize/quantize.ts'
+import { command } from '../command.ts'
+import { number, RUN_OPTIONS } from '../options.ts'
+import { formatBytes, formatSeconds } from '../progress.ts'
+import { deviceOf, openSource, quantizersOf } from '../session.ts'
+
+/** Reads `--config`: a file, or JSON text. */
+async function readConfig(given: string): Promise<JsonObject> {
+  if (given.trimStart().startsWith('{')) return parseJsonObject(given, '--config')
+  return parseJsonObject(
+    await readFile(given, 'utf8').catch(() => {
+      throw new UsageError(`--config "${given}" is neither a readable file nor JSON text`, { flag: 'config' })
+    }),
+    given,
+  )
+}
+
+/** The method and its `quantization_config`, from `--config` or from the shorthand flags. */
+export async function methodOf(
+  options: Readonly<Record<string, unknown>>,
+  unknown: Readonly<Record<string, string | boolean>>,
+): Promise<{ method: Method; stored: JsonObject }> {
+  const given = options.config ? await readConfig(String(options.config)) : undefined
+  const name = options.method ?? given?.quant_method
+  if (typeof name !== 'string') throw new UsageError('--method is missing', { hint: 'fewbit methods' })
+  const method = methodNamed(name)
+  if (given) return { method, stored: given }
+  const groupSize =
+    options.groupSize === 'none'
+      ? null
+      : options.groupSize === undefined
+        ? undefined
+        : number('group-size', 1)(String(options.groupSize))
+  const flags: MethodFlags = {
+    ...unknown,
+    bits: options.bits as number | undefined,
+    groupSize,
+    type: options.type as string | undefined,
+  }
+  return {
+    method,
+    stored: method.fromFlags(Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined))),
+  }
+}
+
+export const METHOD_OPTIONS = [
+  { flags: '--method <name>', description: 'bitsandbytes, gguf, hqq (see fewbit methods)' },
+  { flags: '--bits <n>', description: 'bits a weight, where the method asks for them', parse: number('bits', 1, 16) },
+  { flags: '--group-size <n>', description: 'weights that share a scale; "none" for a whole row' },
+  { flags: '--type <name>', description: 'the type of the method: q4_k_m, nf4, ...' },
+  { flags: '--config <file-or-json>', description: 'a quantization_config exactly as in a config.json' },
+] as const
+
+/** What a result says to people. */
+export function describeResult(result: QuantizeResult, out: string): string {
+  const reasons = new Map<string, string[]>()
+  for (const { name, reason } of result.skipped) reasons.set(reason, [...(reasons.get(reason) ?? []), name])
+  const skipped = [...reasons].map(
+    ([reason, names]) => `  left float: ${names.length === 1 ? names[0] : `${names.length} tensors`} (${reason})`,
+  )
+  return [
+    `${out}: ${formatBytes(result.sizeBytes)}, ${result.bitsPerWeight.toFixed(2)} bits a weight, ${result.quantized} tensors quantised in ${formatSeconds(result.elapsedMs / 1000)}`,
+    ...skipped,
+  ].join('\n')
+}
+
+export default command({
+  summary: "make a model smaller, in the files of the method's own ecosystem",
+  arguments: [{ name: '<model>', description: 'a folder in Hugging Face form, a .gguf file, or "embedded"' }],
+  options: [
+    ...METHOD_OPTIONS,
+    { flags: '-o, --out <path>', description: 'where to write: a folder, or a file ending in .gguf' },
+    { flags: '--force', description: 'replace what is there' },
+    ...RUN_OPTIONS,
+  ],
+  passUnknown: true,
+  examples: [
+    'fewbit quantize embedded --method bitsandbytes --bits 4 -o out-nf4',
+    'fewbit quantize embedded --method hqq --bits 4 --group-size 64 -o out-hqq',
+    'fewbit quantize embedded --method gguf --type q4_k_m -o out.gguf',
+  ],
+  async run({ args, options, output, signal, unknown }) {
+    const out = options.out as string | undefined
+    if (!out)
+      throw new UsageError('-o OUT is missing: where to write the quantised model', { hint: 'fewbit quantize --help' })
+    const { method, stored } = await methodOf(options, unknown)
+    const config = method.parseConfig(stored)
+    const single = method.container === 'gguf' && out.endsWith('.gguf')
+    const source = await openSource(args[0]!, output)
+    const { device, threads } = deviceOf(options)
+    const kernels = await quantizersOf(device, threads, signal)
+    const store = await outputStore(out, { force: Boolean(options.force), single })
+    const result = await quantizeModel(source, method, config, store, { kernels, signal, onEvent: output.event })
+    await source.checkpoint.close()
+    output.result({ out, ...result }, describeResult(result, out))
+  },
+})

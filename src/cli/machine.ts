@@ -1,0 +1,21 @@
+// What this machine is, in words: reported beside every measured figure.
+import { availableParallelism, cpus, totalmem } from 'node:os'
+
+/** `AMD EPYC, 2 cores, 24 GB, linux x64, Node 20.20.2`. */
+export function machineName(): string {
+  const model = (cpus()[0]?.model ?? 'unknown processor').replace(/\s+/g, ' ').trim()
+  const runtime = process.versions.bun
+    ? `Bun ${process.versions.bun}`
+    : process.versions.deno
+      ? `Deno ${process.versions.deno}`
+      : `Node ${process.versions.node}`
+  return `${model}, ${availableParallelism()} threads, ${Math.round(totalmem() / 2 ** 30)} GiB, ${process.platform} ${process.arch}, ${runtime}`
+}
+
+/** More threads than this never helped a decode step. */
+const MAX_THREADS = 16
+
+/** Threads that the process may use, at most 16. */
+export function defaultThreads(): number {
+  return Math.min(MAX_THREADS, availableParallelism())
+}
