@@ -49,7 +49,11 @@
   FB_UNITS(fb_bnb_4bit)                         \
   FB_UNITS(fb_bnb_nested)                       \
   FB_UNITS(fb_bnb_int8)                         \
-  FB_UNITS(fb_absmax)
+  FB_UNITS(fb_absmax)                           \
+  FB_UNITS(fb_gguf_quantize)                    \
+  FB_UNITS(fb_gguf_pack)                        \
+  FB_UNITS(fb_gguf_unpack)                      \
+  FB_UNITS(fb_gguf_convert)
 
 #define FB_DECLARE(name) FB_EXPORT double name(const double* args);
 FB_EXPORTS(FB_DECLARE, FB_DECLARE, FB_DECLARE)

@@ -1,131 +1,194 @@
-// One tensor -> its GGUF type: floats are converted, the rest quantised, by the kernels where there are some, else by the oracle.
-import { elementCount, type RawTensor, rawTensor } from '../../core/dtypes.ts'
+// One tensor -> its GGUF type: floats are converted, the rest quantised, in slabs of rows, by the kernels where there are some, else by
+// the oracle. A row that cannot be stored is refused, where the reference would stop too or write zeros.
+import { elementCount, isFloat, type RawTensor, rawTensor } from '../../core/dtypes.ts'
 import { WeightError } from '../../core/errors.ts'
 import { fromFloat32, toFloat32 } from '../../core/half.ts'
+import type { QuantizerKernels } from '../../core/kernels.ts'
 import { affineBlockWeight, isAffineBlockType, unpackAffineBlocks } from '../../weights/affine-blocks.ts'
-import { decodeSuperblocks, isSuperblockType, SUPERBLOCK_BYTES, SUPERBLOCK_SIZE } from '../../weights/superblock.ts'
+import { decodeSuperblocks, isSuperblockType, SUPERBLOCK_BYTES } from '../../weights/superblock.ts'
 import { decode, denseWeight, type QuantizedWeight } from '../../weights/weight.ts'
 import type { QuantizeInput } from '../types.ts'
 import type { GgufSettings } from './config.ts'
-import { isFloatType, type TensorType } from './file-types.ts'
+import { type FloatType, isFloatType } from './file-types.ts'
+import {
+  type BlockType,
+  convertWithKernels,
+  partBytes,
+  type QuantizedRows,
+  quantizeWithKernels,
+  type RefusedRow,
+} from './kernels.ts'
 import { quantizeAffine } from './quantize-blocks.ts'
 import { quantizeSuperblocks } from './quantize-superblocks.ts'
 
+/** Values of one slab: bounds the memory beside source and result to some 100 MB. */
+const SLAB = 1 << 23
+/**
+ * No block holds a larger value: a half scale times int8 times 6 bits (Q6_K). Beyond it sums overflow and the reference writes zeros, so
+ * that a look at the scales would find nothing.
+ */
+const BLOCK_LIMIT = 65504 * 128 * 32
+const FLOAT_LIMIT = 2 ** 128 - 2 ** 104
+
 /** Quantises [.., N, K]; with importance for several experts each takes its own run of weights. Throws WeightError by row. */
-export async function quantize({ name, tensor, settings }: QuantizeInput<GgufSettings>): Promise<QuantizedWeight> {
+export async function quantize({
+  name,
+  tensor,
+  settings,
+  kernels,
+}: QuantizeInput<GgufSettings>): Promise<QuantizedWeight> {
+  const { type, importance } = settings
   const { shape } = tensor
   const columns = shape[shape.length - 1]
-  const x = widen(tensor)
-  const { type, importance } = settings
-  checkRows(name, x, columns, isFloatType(type) ? FLOAT_LIMIT : BLOCK_LIMIT, 'the source holds')
-  if (isFloatType(type)) {
-    const values = fromFloat32(x, type)
-    if (type !== 'F32')
-      checkRows(name, toFloat32({ dtype: type, shape, data: values }), columns, FLOAT_LIMIT, `${type} overflows to`)
-    return denseWeight({ dtype: type, shape, data: values })
+  const x = inRows(tensor, columns)
+  if (isFloatType(type)) return convert(name, x, shape, type, kernels)
+  const bytes = partBytes(type, elementCount(shape))
+  const codes = new Uint8Array(bytes.codes)
+  const scale = new Uint8Array(bytes.scale)
+  const shift = new Uint8Array(bytes.shift)
+  const expertRows = importance ? (x.shape[0] * columns) / importance.length : x.shape[0]
+  for (const { from, to } of slabs(x.shape[0], columns, expertRows)) {
+    const rows = rowsOf(x, from, to)
+    const expert = Math.floor(from / expertRows)
+    const weights = importance?.subarray(expert * columns, (expert + 1) * columns)
+    const done = kernels
+      ? await quantizeWithKernels(kernels, type, rows, columns, weights)
+      : quantizeByOracle(type, toFloat32(rows), columns, weights)
+    if (done.refused) refuse(name, rows, done.refused, from, BLOCK_LIMIT)
+    const at = partBytes(type, from * columns)
+    codes.set(done.codes, at.codes)
+    scale.set(done.scale, at.scale)
+    shift.set(done.shift, at.shift)
   }
-  const experts = importance ? importance.length / columns : 1
-  const slab = x.length / experts
-  const parts = Array.from({ length: experts }, (_, e) =>
-    quantizeRows(
-      type,
-      x.subarray(e * slab, (e + 1) * slab),
-      columns,
-      importance?.subarray(e * columns, (e + 1) * columns),
-    ),
-  )
-  const weight = joined(type, shape, parts)
-  checkScales(name, weight, columns)
-  return weight
-}
-
-/** Bytes of each part that a run of rows becomes. */
-interface Rows {
-  readonly codes: Uint8Array
-  readonly scale?: Uint8Array
-  readonly shift?: Uint8Array
-}
-
-type BlockType = Exclude<TensorType, 'F32' | 'F16' | 'BF16'>
-
-function quantizeRows(type: BlockType, x: Float32Array, columns: number, importance?: Float32Array): Rows {
-  if (isSuperblockType(type)) return { codes: quantizeSuperblocks(type, x, columns, importance) }
-  const { codes, scale, shift } = quantizeAffine(type, x, columns, importance)
-  return { codes, scale: bytesOf(scale), shift: shift && bytesOf(shift) }
-}
-
-function bytesOf(values: Uint16Array): Uint8Array {
-  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
-}
-
-function joined(type: BlockType, shape: readonly number[], parts: readonly Rows[]): QuantizedWeight {
-  const join = (pick: (rows: Rows) => Uint8Array | undefined): Uint8Array | undefined =>
-    pick(parts[0]) && concat(parts.map((rows) => pick(rows)!))
-  const codes = join((rows) => rows.codes)!
-  if (isAffineBlockType(type))
-    return affineBlockWeight(
-      type,
-      shape,
-      codes,
-      join((rows) => rows.scale)!,
-      join((rows) => rows.shift),
-    )
-  const rows = elementCount(shape.slice(0, -1))
-  const blocks = rawTensor('U8', [rows, codes.length / rows], codes)
+  if (isAffineBlockType(type)) return affineBlockWeight(type, shape, codes, scale, shift.length > 0 ? shift : undefined)
+  const blocks = rawTensor('U8', [x.shape[0], codes.length / x.shape[0]], codes)
   return { scheme: { kind: 'superblock', type }, shape, parts: { blocks } }
 }
 
-function concat(parts: readonly Uint8Array[]): Uint8Array {
-  if (parts.length === 1) return parts[0]
-  const out = new Uint8Array(parts.reduce((sum, p) => sum + p.length, 0))
-  let at = 0
-  for (const p of parts) {
-    out.set(p, at)
-    at += p.length
-  }
-  return out
-}
-
-/** Values of a source tensor, stored blocks included. `dtype` is ggml's name where the source is a GGUF file. */
-function widen(tensor: RawTensor): Float32Array {
+/** The tensor as [rows, columns] of F32, F16 or BF16; stored blocks are decoded, F64 is rounded. */
+function inRows(tensor: RawTensor, columns: number): RawTensor {
   const dtype: string = tensor.dtype
-  if (isAffineBlockType(dtype)) return decode(unpackAffineBlocks(dtype, tensor.shape, tensor.data))
-  if (isSuperblockType(dtype)) return decodeSuperblocks(dtype, tensor.data, 0, elementCount(tensor.shape))
-  return toFloat32(tensor)
+  const shape = [elementCount(tensor.shape) / columns, columns]
+  if (isFloat(dtype) && dtype !== 'F64') return { ...tensor, shape }
+  if (isAffineBlockType(dtype))
+    return rawTensor('F32', shape, decode(unpackAffineBlocks(dtype, tensor.shape, tensor.data)))
+  if (isSuperblockType(dtype))
+    return rawTensor('F32', shape, decodeSuperblocks(dtype, tensor.data, 0, elementCount(shape)))
+  return rawTensor('F32', shape, toFloat32(tensor))
 }
 
-/** No block holds more: a half scale times int8 times 6 bits (Q6_K). Beyond it sums overflow and the reference writes zeros, so that the
- *  check of the scales below would see nothing. */
-const BLOCK_LIMIT = 65504 * 128 * 32
-const FLOAT_LIMIT = Number.MAX_VALUE
-
-function checkRows(name: string, values: Float32Array, columns: number, limit: number, what: string): void {
-  const index = values.findIndex((v) => !(Math.abs(v) <= limit))
-  if (index >= 0) refuse(name, Math.floor(index / columns), `${what} ${values[index]}`)
-}
-
-function refuse(name: string, row: number, problem: string): never {
-  throw new WeightError(`Cannot quantise "${name}": row ${row}: ${problem}`, { tensor: name, row })
-}
-
-/** A half scale that overflowed would make a whole block infinite. */
-function checkScales(name: string, weight: QuantizedWeight, columns: number): void {
-  const { scheme, parts } = weight
-  if (scheme.kind === 'superblock') {
-    const bytes = SUPERBLOCK_BYTES[scheme.type]
-    const at = scheme.type === 'Q6_K' ? [208] : [0, 2]
-    checkHalves(name, parts.blocks.data, bytes, at, columns / SUPERBLOCK_SIZE)
-    return
+/** Runs of rows that do not cross an expert. */
+function* slabs(rows: number, columns: number, expertRows: number): Generator<{ from: number; to: number }> {
+  const most = Math.max(1, Math.floor(SLAB / columns))
+  for (let from = 0; from < rows; ) {
+    const end = (Math.floor(from / expertRows) + 1) * expertRows
+    const to = Math.min(rows, end, from + most)
+    yield { from, to }
+    from = to
   }
-  checkHalves(name, parts.scale.data, 2, [0], columns / 32)
-  if (parts.shift) checkHalves(name, parts.shift.data, 2, [0], columns / 32)
 }
 
-function checkHalves(name: string, data: Uint8Array, stride: number, offsets: readonly number[], perRow: number): void {
-  for (let at = 0; at < data.length; at += stride) {
-    for (const offset of offsets) {
-      if ((data[at + offset + 1] & 0x7c) === 0x7c)
-        refuse(name, Math.floor(at / stride / perRow), "a block's scale is too large for a half")
-    }
+function rowsOf(x: RawTensor, from: number, to: number): RawTensor {
+  const bytes = x.data.length / x.shape[0]
+  return { dtype: x.dtype, shape: [to - from, x.shape[1]], data: x.data.subarray(from * bytes, to * bytes) }
+}
+
+async function convert(
+  name: string,
+  x: RawTensor,
+  shape: readonly number[],
+  type: FloatType,
+  kernels: QuantizerKernels | undefined,
+): Promise<QuantizedWeight> {
+  const columns = x.shape[1]
+  const data = new Uint8Array(elementCount(shape) * (type === 'F32' ? 4 : 2))
+  for (const { from, to } of slabs(x.shape[0], columns, x.shape[0])) {
+    const rows = rowsOf(x, from, to)
+    const { values, refused } = kernels
+      ? await convertWithKernels(kernels, type, rows, columns)
+      : convertByOracle(type, rows)
+    if (refused) refuse(name, rows, refused, from, FLOAT_LIMIT, type)
+    data.set(values, (data.length / x.shape[0]) * from)
   }
+  return denseWeight({ dtype: type, shape, data })
+}
+
+function convertByOracle(type: FloatType, rows: RawTensor): { values: Uint8Array; refused?: RefusedRow } {
+  const [, columns] = rows.shape
+  const x = toFloat32(rows)
+  const values = fromFloat32(x, type)
+  const bad = rowBeyond(x, columns, FLOAT_LIMIT)
+  if (bad >= 0) return { values, refused: { row: bad, refusal: 'value' } }
+  const overflow = rowBeyond(toFloat32({ dtype: type, shape: rows.shape, data: values }), columns, FLOAT_LIMIT)
+  return overflow < 0 ? { values } : { values, refused: { row: overflow, refusal: 'scale' } }
+}
+
+function quantizeByOracle(
+  type: BlockType,
+  x: Float32Array,
+  columns: number,
+  importance: Float32Array | undefined,
+): QuantizedRows {
+  const done = oracleRows(type, x, columns, importance)
+  const bad = rowBeyond(x, columns, BLOCK_LIMIT)
+  if (bad >= 0) return { ...done, refused: { row: bad, refusal: 'value' } }
+  const overflow = rowOfOverflow(type, done, x.length / columns)
+  return overflow < 0 ? done : { ...done, refused: { row: overflow, refusal: 'scale' } }
+}
+
+function oracleRows(
+  type: BlockType,
+  x: Float32Array,
+  columns: number,
+  importance: Float32Array | undefined,
+): QuantizedRows {
+  const none = new Uint8Array(0)
+  if (isSuperblockType(type))
+    return { codes: quantizeSuperblocks(type, x, columns, importance), scale: none, shift: none }
+  const { codes, scale, shift } = quantizeAffine(type, x, columns, importance)
+  return { codes, scale: new Uint8Array(scale.buffer), shift: shift ? new Uint8Array(shift.buffer) : none }
+}
+
+/** The first row with a value that is not finite or beyond `limit`, or -1. */
+function rowBeyond(x: Float32Array, columns: number, limit: number): number {
+  const index = x.findIndex((v) => !(Math.abs(v) <= limit))
+  return index < 0 ? -1 : Math.floor(index / columns)
+}
+
+/** The first row with a half scale that overflowed, which makes a whole block infinite, or -1. */
+function rowOfOverflow(type: BlockType, { codes, scale, shift }: QuantizedRows, rows: number): number {
+  const bad = isSuperblockType(type)
+    ? [rowOfInfinity(codes, SUPERBLOCK_BYTES[type], type === 'Q6_K' ? [208] : [0, 2], rows)]
+    : [rowOfInfinity(scale, 2, [0], rows), rowOfInfinity(shift, 2, [0], rows)]
+  const found = bad.filter((row) => row >= 0)
+  return found.length === 0 ? -1 : Math.min(...found)
+}
+
+function rowOfInfinity(data: Uint8Array, stride: number, offsets: readonly number[], rows: number): number {
+  for (let at = 0; at < data.length; at += stride)
+    for (const offset of offsets)
+      if ((data[at + offset + 1] & 0x7c) === 0x7c) return Math.floor(at / (data.length / rows))
+  return -1
+}
+
+function refuse(
+  name: string,
+  rows: RawTensor,
+  { row, refusal }: RefusedRow,
+  from: number,
+  limit: number,
+  type?: FloatType,
+): never {
+  const value = toFloat32(rowsOf(rows, row, row + 1)).find((v) => !(Math.abs(v) <= limit))
+  const problem =
+    refusal === 'value'
+      ? `the source holds ${value}`
+      : type
+        ? `a value is too large for ${type}`
+        : "a block's scale is too large for a half"
+  throw new WeightError(`Cannot quantise "${name}": row ${from + row}: ${problem}`, {
+    tensor: name,
+    row: from + row,
+    ...(value !== undefined && { actual: value }),
+  })
 }

@@ -1,6 +1,7 @@
 // GGUF tensors <-> QuantizedWeight: Q4_0 to Q8_0 become affine codes and scales, the K types keep their blocks; both ways exact.
 import { type DType, elementCount, rawTensor } from '../../core/dtypes.ts'
 import { FileError } from '../../core/errors.ts'
+import type { QuantizerKernels } from '../../core/kernels.ts'
 import {
   affineBlockBytes,
   isAffineBlockType,
@@ -11,13 +12,20 @@ import { isSuperblockType, SUPERBLOCK_BYTES, SUPERBLOCK_SIZE } from '../../weigh
 import { part, type QuantizedWeight } from '../../weights/weight.ts'
 import type { NamedTensor, StoredLayout, StoredReader } from '../types.ts'
 import type { Gguf, GgufSettings } from './config.ts'
+import { packWithKernels, unpackWithKernels } from './kernels.ts'
 
-function write(name: string, weight: QuantizedWeight, { type }: GgufSettings): NamedTensor[] {
-  return [{ name, tensor: { dtype: type as DType, shape: weight.shape, data: blockBytes(type, weight) } }]
+async function write(
+  name: string,
+  weight: QuantizedWeight,
+  { type }: GgufSettings,
+  kernels?: QuantizerKernels,
+): Promise<NamedTensor[]> {
+  const data = await blockBytes(type, weight, kernels)
+  return [{ name, tensor: { dtype: type as DType, shape: weight.shape, data } }]
 }
 
-function blockBytes(type: string, weight: QuantizedWeight): Uint8Array {
-  if (isAffineBlockType(type)) return packAffineBlocks(type, weight)
+async function blockBytes(type: string, weight: QuantizedWeight, kernels?: QuantizerKernels): Promise<Uint8Array> {
+  if (isAffineBlockType(type)) return kernels ? packWithKernels(kernels, type, weight) : packAffineBlocks(type, weight)
   return part(weight, isSuperblockType(type) ? 'blocks' : 'values').data
 }
 
@@ -32,7 +40,7 @@ async function read(name: string, shape: readonly number[], reader: StoredReader
   const rows = elementCount(shape.slice(0, -1))
   if (isAffineBlockType(type)) {
     checkSize(name, type, shape, data, (elementCount(shape) / 32) * affineBlockBytes(type))
-    return unpackAffineBlocks(type, shape, data)
+    return reader.kernels ? unpackWithKernels(reader.kernels, type, shape, data) : unpackAffineBlocks(type, shape, data)
   }
   if (!isSuperblockType(type))
     throw new FileError(`Cannot read "${name}": fewbit does not decode ${type}`, { tensor: name })

@@ -1,0 +1,242 @@
+// ggml's searches for the scale (and minimum) of a group, W groups at once, one a lane: within a lane every sum runs in the reference's
+// order, so the result is that of src/methods/gguf/search.ts bit for bit. Improvements are masked updates.
+#pragma once
+#include "gguf-lanes.h"
+
+namespace fb::gguf::FB_LEVEL_NAMESPACE {
+
+constexpr float GROUP_EPSILON = 1e-15f;
+
+/** How a value is weighed. sigma2 is per group, importance per value. */
+enum class Weights { MEAN_PLUS_MAGNITUDE, IMPORTANCE_ROOT, SQUARE, IMPORTANCE };
+
+/** W groups of SIZE values, one a lane. */
+template <int SIZE>
+struct Groups {
+  V x[SIZE];
+  V w[SIZE];
+};
+
+/** x[lane * SIZE + i] -> out[i][lane]. */
+template <int SIZE>
+FB_INLINE void lanes_of(const float* x, V* out) {
+  float turned[SIZE][W];
+  for (int i = 0; i < SIZE; i += 4)
+    for (int lane = 0; lane < W; lane++) {
+      const float* from = x + lane * SIZE + i;
+      const float a = from[0], b = from[1], c = from[2], d = from[3];
+      turned[i][lane] = a;
+      turned[i + 1][lane] = b;
+      turned[i + 2][lane] = c;
+      turned[i + 3][lane] = d;
+    }
+  for (int i = 0; i < SIZE; i++) out[i] = load(turned[i]);
+}
+
+/** in[i][lane] (codes counted from ORIGIN, plus `offset`) -> out[lane * SIZE + i]. */
+template <int SIZE>
+FB_INLINE void codes_of(const I* in, int32_t offset, uint8_t* out) {
+  uint8_t turned[SIZE][W];
+  for (int i = 0; i < SIZE; i++) store_codes(turned[i], in[i] - (ORIGIN - offset));
+  for (int lane = 0; lane < W; lane++)
+    for (int i = 0; i < SIZE; i++) out[lane * SIZE + i] = turned[i][lane];
+}
+
+/** Loads W groups and weighs them. `importance` and `sigma2` as the rule needs them, else null. */
+template <int SIZE>
+FB_INLINE void load_groups(Groups<SIZE>& g, Weights rule, const float* x, const float* importance, const float* sigma2) {
+  lanes_of<SIZE>(x, g.x);
+  if (importance) lanes_of<SIZE>(importance, g.w);
+  V mean = V{}, sigma = V{};
+  if (rule == Weights::MEAN_PLUS_MAGNITUDE) {
+    for (int i = 0; i < SIZE; i++) mean += g.x[i] * g.x[i];
+    mean = root(mean / static_cast<float>(SIZE));
+  }
+  if (rule == Weights::IMPORTANCE_ROOT) sigma = load(sigma2);
+  for (int i = 0; i < SIZE; i++) {
+    const V x2 = g.x[i] * g.x[i];
+    if (rule == Weights::MEAN_PLUS_MAGNITUDE) g.w[i] = mean + absolute(g.x[i]);
+    if (rule == Weights::IMPORTANCE_ROOT) g.w[i] = g.w[i] * root(sigma + x2);
+    if (rule == Weights::SQUARE) g.w[i] = x2;
+  }
+}
+
+/** Symmetric: codes 0..2*LIMIT-1; code - LIMIT times the scale. */
+template <int SIZE, int LIMIT>
+FB_NOINLINE void search_symmetric(const Groups<SIZE>& g, uint8_t* codes, float* scales) {
+  V largest = V{}, max = V{};
+  for (int i = 0; i < SIZE; i++) {
+    const V magnitude = absolute(g.x[i]);
+    const I more = magnitude > largest;
+    largest = select(more, magnitude, largest);
+    max = select(more, g.x[i], max);
+  }
+  const I empty = largest < GROUP_EPSILON;
+  V wx[SIZE];
+  for (int i = 0; i < SIZE; i++) wx[i] = g.w[i] * g.x[i];
+  I best_codes[SIZE];
+  V scale = V{}, best = V{};
+  for (int turn = 0; turn < 19; turn++) {
+    const int step = turn == 0 ? 0 : turn < 10 ? turn - 10 : turn - 9;  // 0, -9 .. -1, 1 .. 9
+    const V inverse = -(static_cast<float>(LIMIT) + 0.1f * static_cast<float>(step)) / max;
+    I trial[SIZE];
+    V sumlx = V{}, suml2 = V{};
+    for (int i = 0; i < SIZE; i++) {
+      trial[i] = nearest(inverse * g.x[i], -LIMIT, LIMIT - 1);
+      const V l = as_float(trial[i]);
+      sumlx += wx[i] * l;
+      suml2 += (g.w[i] * l) * l;
+    }
+    if (turn == 0) {
+      scale = select(suml2 == V{}, V{}, sumlx / suml2);
+      best = scale * sumlx;
+      for (int i = 0; i < SIZE; i++) best_codes[i] = trial[i];
+      continue;
+    }
+    const I better = (suml2 > 0.0f) & (sumlx * sumlx > best * suml2);
+    if (!any(better)) continue;
+    scale = select(better, sumlx / suml2, scale);
+    best = select(better, scale * sumlx, best);
+    for (int i = 0; i < SIZE; i++) best_codes[i] = select(better, trial[i], best_codes[i]);
+  }
+  store(scales, select(empty, V{}, scale));
+  for (int i = 0; i < SIZE; i++) best_codes[i] = select(empty, splat(ORIGIN - LIMIT), best_codes[i]);
+  codes_of<SIZE>(best_codes, LIMIT, codes);
+}
+
+/** How the asymmetric search varies the scale. */
+struct Sweep {
+  float low;
+  float delta;
+  int steps;
+};
+
+template <int SIZE>
+FB_INLINE V squared_error(const Groups<SIZE>& g, const I* codes, V scale, V min) {
+  V error = V{};
+  for (int i = 0; i < SIZE; i++) {
+    const V difference = (scale * as_float(codes[i]) + min) - g.x[i];
+    error += g.w[i] * (difference * difference);
+  }
+  return error;
+}
+
+/** Asymmetric: codes 0..limit times the scale plus min (never above 0). `sums`: the sum of each group's weights. */
+template <int SIZE>
+FB_NOINLINE void search_asymmetric(const Groups<SIZE>& g, int limit, Sweep sweep, uint8_t* codes, float* scales,
+                                   float* minima, float* sums) {
+  V min = g.x[0], max = g.x[0];
+  V sum_w = g.w[0], sum_x = g.w[0] * g.x[0];
+  for (int i = 1; i < SIZE; i++) {
+    min = select(g.x[i] < min, g.x[i], min);
+    max = select(g.x[i] > max, g.x[i], max);
+    sum_w += g.w[i];
+    sum_x += g.w[i] * g.x[i];
+  }
+  min = select(min > 0.0f, V{}, min);
+  const I empty = max <= min;
+  const V empty_min = min;
+  const float top = static_cast<float>(limit);
+  V inverse = top / (max - min);
+  V scale = 1.0f / inverse;
+  I best_codes[SIZE];
+  for (int i = 0; i < SIZE; i++) best_codes[i] = nearest(inverse * (g.x[i] - min), 0, limit);
+  V best = squared_error(g, best_codes, scale, min);
+  for (int step = 0; step <= sweep.steps; step++) {
+    inverse = ((sweep.low + sweep.delta * static_cast<float>(step)) + top) / (max - min);
+    I trial[SIZE];
+    V sum_l = V{}, sum_l2 = V{}, sum_xl = V{};
+    for (int i = 0; i < SIZE; i++) {
+      trial[i] = nearest(inverse * (g.x[i] - min), 0, limit);
+      const V l = as_float(trial[i]);
+      const V wl = g.w[i] * l;
+      sum_l += wl;
+      sum_l2 += wl * l;
+      sum_xl += wl * g.x[i];
+    }
+    const V determinant = sum_w * sum_l2 - sum_l * sum_l;
+    V new_scale = (sum_w * sum_xl - sum_x * sum_l) / determinant;
+    V new_min = (sum_l2 * sum_x - sum_l * sum_xl) / determinant;
+    const I above = new_min > 0.0f;
+    new_min = select(above, V{}, new_min);
+    new_scale = select(above, sum_xl / sum_l2, new_scale);
+    const V error = squared_error(g, trial, new_scale, new_min);
+    const I better = (determinant > 0.0f) & (error < best);
+    if (!any(better)) continue;
+    best = select(better, error, best);
+    scale = select(better, new_scale, scale);
+    min = select(better, new_min, min);
+    for (int i = 0; i < SIZE; i++) best_codes[i] = select(better, trial[i], best_codes[i]);
+  }
+  store(scales, select(empty, V{}, scale));
+  store(minima, select(empty, empty_min, min));
+  if (sums) store(sums, sum_w);
+  for (int i = 0; i < SIZE; i++) best_codes[i] = select(empty, splat(ORIGIN), best_codes[i]);
+  codes_of<SIZE>(best_codes, 0, codes);
+}
+
+/** Error of non-negative values as min(limit, nearest) codes times 1/inverse; `wrap` keeps the codes as bytes. */
+FB_INLINE float positive_error(const float* x, const float* w, float inverse, int limit, bool wrap, uint8_t* codes) {
+  const float scale = 1.0f / inverse;
+  float error = 0;
+  for (int i = 0; i < 8; i++) {
+    int32_t l = nearest_int(inverse * x[i]);
+    if (wrap) l = codes[i] = static_cast<uint8_t>(l);
+    else l = min(limit, l);
+    const float difference = x[i] - scale * static_cast<float>(l);
+    error += (w[i] * difference) * difference;
+  }
+  return error;
+}
+
+/** Eight non-negative values (scales or minima of a superblock) as codes 0..limit times the returned scale. */
+inline float search_positive(const float* x, const float* w, int limit, uint8_t* codes) {
+  float max = 0;
+  for (int i = 0; i < 8; i++) max = x[i] > max ? x[i] : max;
+  if (max < GROUP_EPSILON) {
+    for (int i = 0; i < 8; i++) codes[i] = 0;
+    return 0;
+  }
+  const float top = static_cast<float>(limit);
+  float inverse = top / max;
+  float best = positive_error(x, w, inverse, limit, true, codes);
+  for (int step = -4; step <= 4; step++) {
+    if (step == 0) continue;
+    const float trial = (0.1f * static_cast<float>(step) + top) / max;
+    const float error = positive_error(x, w, trial, limit, false, codes);
+    if (error < best) {
+      best = error;
+      inverse = trial;
+    }
+  }
+  float sumlx = 0, suml2 = 0;
+  for (int i = 0; i < 8; i++) {
+    const int32_t l = min(limit, nearest_int(inverse * x[i]));
+    codes[i] = static_cast<uint8_t>(l);  // -1 is stored, and counts below, as 255
+    sumlx += (w[i] * x[i]) * static_cast<float>(l);
+    suml2 += (w[i] * static_cast<float>(l)) * static_cast<float>(l);
+  }
+  bool changed = true;
+  for (int pass = 0; pass < 5 && changed; pass++) {
+    changed = false;
+    for (int i = 0; i < 8; i++) {
+      const float wx = w[i] * x[i], old = static_cast<float>(codes[i]);
+      float slx = sumlx - wx * old;
+      float sl2 = suml2 - (w[i] * old) * old;
+      if (!(slx > 0 && sl2 > 0)) continue;
+      const int32_t l = min(limit, nearest_int((x[i] * sl2) / slx));
+      if (l == codes[i]) continue;
+      const float now = static_cast<float>(l);
+      slx += wx * now;
+      sl2 += (w[i] * now) * now;
+      if (!((slx * slx) * suml2 > (sumlx * sumlx) * sl2)) continue;
+      codes[i] = static_cast<uint8_t>(l);
+      sumlx = slx;
+      suml2 = sl2;
+      changed = true;
+    }
+  }
+  return suml2 > 0 ? sumlx / suml2 : 0;
+}
+
+}  // namespace fb::gguf::FB_LEVEL_NAMESPACE

@@ -1,0 +1,35 @@
+// GGUF quantisers: the export, and the choice of instruction set.
+#include "../cpu.h"
+#include "../exports.h"
+#include "gguf.inc"
+
+/**
+ * Units are rows. inputs: x [rows, columns]; importance F32 [experts, columns], or empty. outputs: codes U8 [rows, columns], or blocks for
+ * the K types; scale and shift, half bits [rows * columns / 32], where the type has them; flags U8 [rows] (fb::gguf::Flag).
+ * params: rows, columns, source (0 F32, 1 F16, 2 BF16), type (fb::gguf::Type), rows that share importance (0: none).
+ */
+FB_EXPORT double fb_gguf_quantize(const double* args) {
+  using namespace fb::gguf;
+  const size_t expert_rows = static_cast<size_t>(args[12]);
+  const Job job = {
+      .x = fb::pointer<const void>(args[2]),
+      .importance = expert_rows ? fb::pointer<const float>(args[3]) : nullptr,
+      .out = fb::pointer<uint8_t>(args[4]),
+      .scale = fb::pointer<uint16_t>(args[5]),
+      .shift = fb::pointer<uint16_t>(args[6]),
+      .flags = fb::pointer<uint8_t>(args[7]),
+      .source = static_cast<Source>(static_cast<int>(args[10])),
+      .type = static_cast<Type>(static_cast<int>(args[11])),
+      .columns = static_cast<size_t>(args[9]),
+      .expert_rows = expert_rows,
+  };
+  const size_t from = static_cast<size_t>(args[0]), to = static_cast<size_t>(args[1]);
+#if defined(__x86_64__)
+  if (fb::level() >= fb::LEVEL_AVX512) avx512::quantize_rows(job, from, to);
+  else if (fb::level() >= fb::LEVEL_AVX2) avx2::quantize_rows(job, from, to);
+  else baseline::quantize_rows(job, from, to);
+#else
+  baseline::quantize_rows(job, from, to);
+#endif
+  return 0;
+}

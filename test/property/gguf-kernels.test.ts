@@ -1,0 +1,126 @@
+// The C++ quantisers against the TypeScript oracle, on both doors and every instruction set of this machine: equal bytes for every value.
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { LEVELS } from '../../src/backends/cpu/door.ts'
+import { findAddon, openWasmKernels } from '../../src/backends/cpu/native.ts'
+import { quantizerKernels } from '../../src/backends/cpu/quantizers.ts'
+import { type RawTensor, rawTensor } from '../../src/core/dtypes.ts'
+import { fromFloat32, toFloat32 } from '../../src/core/half.ts'
+import type { QuantizerKernels } from '../../src/core/kernels.ts'
+import type { GgufSettings } from '../../src/methods/gguf/config.ts'
+import { isFloatType, TENSOR_TYPES } from '../../src/methods/gguf/file-types.ts'
+import { quantize } from '../../src/methods/gguf/quantize.ts'
+import { stored } from '../../src/methods/gguf/stored.ts'
+import { fixtureTensors } from '../support/fixtures.ts'
+
+const BLOCK_TYPES = TENSOR_TYPES.filter((type) => !isFloatType(type))
+
+/** Bytes of a tensor of `type`, or what it was refused for. */
+async function bytesOrRefusal(tensor: RawTensor, settings: GgufSettings, kernels?: QuantizerKernels): Promise<string> {
+  try {
+    const weight = await quantize({ name: 'w', tensor, settings, kernels })
+    const [{ tensor: out }] = await stored.write('w', weight, settings, kernels)
+    return Buffer.from(out.data).toString('hex')
+  } catch (error) {
+    return String(error)
+  }
+}
+
+const fround = Math.fround
+/** A normal value of a small generator, from an integer seed. */
+function normals(seed: number, count: number): Float32Array {
+  let state = seed >>> 0 || 1
+  const next = () => {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    return ((state >>> 0) + 1) / 4294967297
+  }
+  return Float32Array.from({ length: count }, () => Math.sqrt(-2 * Math.log(next())) * Math.cos(2 * Math.PI * next()))
+}
+
+/** What can be done to a row of normal values to make it hostile. */
+const SHAPES: readonly ((x: number, i: number, seed: number) => number)[] = [
+  (x) => x,
+  (x) => x * 0.02,
+  (x, i, seed) => (i % 97 === seed % 97 ? x * 1e4 : x),
+  (x, i, seed) => (i % 32 < seed % 33 ? 0 : x),
+  (_, i) => (i % 2 ? -0 : 0),
+  (x) => Math.round(x * 4) / 2,
+  (x, _, seed) => Math.sign(x) * (1 + (seed % 3)),
+  (x) => Math.abs(x) + 0.1,
+  (x) => -Math.abs(x) - 0.1,
+  (x) => 10 + x * 1e-3,
+  (x) => Math.sign(x) * Math.exp(x * 6),
+  (x) => x * 1e-6,
+  (x) => x * 1e-13,
+  (x) => x * 1e-38,
+  (x) => x * 1e-40,
+  (x) => x * 1e5,
+  (x) => x * 3e7,
+  (x) => x * 1e30,
+  (x, i) => (i === 77 ? Number.NaN : x),
+]
+
+/** Rows [4, columns], each of a shape of its own. */
+const matrix = fc
+  .record({
+    seed: fc.integer({ min: 1, max: 2 ** 31 }),
+    columns: fc.constantFrom(256, 512, 768),
+    shapes: fc.array(fc.nat(SHAPES.length - 1), { minLength: 4, maxLength: 4 }),
+    dtype: fc.constantFrom('F32' as const, 'F16' as const, 'BF16' as const),
+    weighted: fc.boolean(),
+  })
+  .map(({ seed, columns, shapes, dtype, weighted }) => {
+    const x = normals(seed, 4 * columns).map((v, i) => fround(SHAPES[shapes[Math.floor(i / columns)]](v, i, seed)))
+    const importance = weighted ? normals(seed + 1, columns).map((v, i) => (i % 41 === 3 ? 0 : v * v * 10)) : undefined
+    const tensor = rawTensor(dtype, [4, columns], fromFloat32(x, dtype))
+    return { tensor, importance, label: `${dtype} ${columns} ${shapes} ${seed} ${weighted}` }
+  })
+
+const addon = findAddon()
+if ('missing' in addon) console.log(`native door skipped: ${addon.missing.join('; ')}`)
+const levels = 'missing' in addon ? [] : LEVELS.slice(0, addon.kernels.fb_level() + 1)
+
+function suite(kernels: () => Promise<QuantizerKernels>): void {
+  test.each(BLOCK_TYPES)('%s: random rows', { timeout: 60_000 }, async (type) => {
+    const compiled = await kernels()
+    await fc.assert(
+      fc.asyncProperty(matrix, async ({ tensor, importance }) => {
+        const settings = { type, importance }
+        expect(await bytesOrRefusal(tensor, settings, compiled)).toBe(await bytesOrRefusal(tensor, settings))
+      }),
+      { numRuns: 40 },
+    )
+  })
+
+  test.each(BLOCK_TYPES)('%s: the rows of the golden data, one at a time', async (type) => {
+    const compiled = await kernels()
+    const tensors = await fixtureTensors('gguf/blocks/inputs.safetensors')
+    const x = toFloat32(tensors.get('x')!)
+    const weights = toFloat32(tensors.get('weights')!)
+    for (let row = 0; row < x.length / 512; row++) {
+      const tensor = rawTensor('F32', [1, 512], x.slice(row * 512, (row + 1) * 512))
+      for (const importance of [undefined, weights]) {
+        const settings = { type, importance }
+        expect(`${row} ${await bytesOrRefusal(tensor, settings, compiled)}`).toBe(
+          `${row} ${await bytesOrRefusal(tensor, settings)}`,
+        )
+      }
+    }
+  })
+}
+
+for (const [level, name] of levels.entries()) {
+  describe(`native, ${name}`, () => {
+    suite(async () => {
+      if ('missing' in addon) throw new Error('unreachable')
+      addon.kernels.fb_set_level(level)
+      return quantizerKernels(addon)
+    })
+  })
+}
+
+describe('wasm', () => {
+  suite(async () => quantizerKernels(await openWasmKernels()))
+})
