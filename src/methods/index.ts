@@ -2,6 +2,7 @@
 import { UsageError } from '../core/errors.ts'
 import { bitsandbytes } from './bitsandbytes/index.ts'
 import { gguf } from './gguf/index.ts'
+import { hqq } from './hqq/index.ts'
 import type { Method } from './types.ts'
 
 const METHODS = new Map<string, Method>()
@@ -15,6 +16,7 @@ export function registerMethod<C, S>(method: Method<C, S>): void {
 
 registerMethod(bitsandbytes)
 registerMethod(gguf)
+registerMethod(hqq)
 
 /** All methods in the order of registration. */
 export function methods(): readonly Method[] {

@@ -55,6 +55,8 @@ export interface QuantizeInput<S> {
   readonly tensor: RawTensor
   readonly settings: S
   readonly kernels?: QuantizerKernels
+  /** Receives what the user should know about this tensor. */
+  warn?(message: string): void
 }
 
 /** A tensor to be stored, under its full name. */
@@ -89,6 +91,8 @@ export interface StoredLayout<C, S> {
   isStored(name: string, reader: StoredReader<C>): boolean
   /** Reads the weight `name` of logical shape [N, K]. */
   read(name: string, shape: readonly number[], reader: StoredReader<C>): Promise<QuantizedWeight>
+  /** The settings with which `write` gives the tensors that `read` was given, where the file and not the config holds them. */
+  readSettings?(name: string, reader: StoredReader<C>): Promise<S>
 }
 
 /** What a method can do, as data: tables, help and docs are printed from it and the conformance suite runs each claim. */

@@ -54,6 +54,7 @@ export async function quantizeModel(
         tensor,
         settings: step.settings,
         kernels: options.kernels,
+        warn: (message) => options.onEvent?.({ event: 'warning', message }),
       })
       tensors = await method.stored.write(info.name, weight, step.settings, options.kernels)
       quantized++

@@ -3,7 +3,7 @@
 import { f16Bits, fromF16Bits } from '../../core/half.ts'
 import { CODE_ORDER, dynamicMap, lookupBounds } from '../../weights/tables.ts'
 import { NESTED_BLOCK_SIZE } from './config.ts'
-import { torchSum } from './torch-sum.ts'
+import { torchSum } from '../torch-sum.ts'
 
 const { fround } = Math
 /** fp32(1e-38), a subnormal: the floor of a block's absmax. */
