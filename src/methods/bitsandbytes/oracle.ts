@@ -2,8 +2,8 @@
 // of native/kernels/quantize/bnb.cc. Every operation is one float32 rounding unless a comment says otherwise.
 import { f16Bits, fromF16Bits } from '../../core/half.ts'
 import { CODE_ORDER, dynamicMap, lookupBounds } from '../../weights/tables.ts'
-import { NESTED_BLOCK_SIZE } from './config.ts'
 import { torchSum } from '../torch-sum.ts'
+import { NESTED_BLOCK_SIZE } from './config.ts'
 
 const { fround } = Math
 /** fp32(1e-38), a subnormal: the floor of a block's absmax. */

@@ -60,7 +60,7 @@ test.each(QUANTISED)('$name: codes, scale, zero and values', async ({ name, args
   const dtype = TORCH_DTYPES[compute_dtype] as FloatDType
   const full = await quantize({ name, tensor: castTo(get(tensors, `${name}.w`), 'F32'), settings })
   const weight = withMetaIn(full, dtype)
-  const written = new Map(stored.write('P.weight', weight, settings).map((t) => [t.name, t.tensor]))
+  const written = new Map((await stored.write('P.weight', weight, settings)).map((t) => [t.name, t.tensor]))
   expect(hex(get(written, 'P.W_q'))).toEqual(hex(get(tensors, `${name}.W_q`)))
   expect(numbers(full.parts.scale)).toEqual(numbers(get(tensors, `${name}.scale`)))
   expect(numbers(full.parts.zeroPoint)).toEqual(numbers(get(tensors, `${name}.zero`)))
@@ -100,7 +100,7 @@ test.each(linears)('$name: the whole state dict of a layer', async ({ name, comp
   const settings = settingsOf(quant_config)
   const dtype = TORCH_DTYPES[compute_dtype] as FloatDType
   const weight = withMetaIn(await quantize({ name, tensor: get(linear, `${name}.in.weight`), settings }), dtype)
-  const written = stored.write(`${name}.sd.weight`, weight, settings)
+  const written = await stored.write(`${name}.sd.weight`, weight, settings)
   const expected = [...linear].filter(([key]) => key.startsWith(`${name}.sd.`) && !key.endsWith('.bias'))
   expect(written).toHaveLength(19)
   expect(Object.fromEntries(written.map((t) => [t.name, hex(t.tensor)]))).toEqual(
