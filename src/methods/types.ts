@@ -123,6 +123,8 @@ export interface Method<C = unknown, S = unknown> {
   readonly container: 'safetensors' | 'gguf'
   readonly scope: 'tensor' | 'tensor+statistics' | 'block'
   readonly capabilities: Capabilities
+  /** Keys of its config that a user may set, as they stand in config.json. */
+  readonly options?: readonly string[]
   /** Parses a `quantization_config`; throws ConfigError naming the key. */
   parseConfig(stored: JsonObject): C
   /** The `quantization_config` that shorthand flags or API options stand for. */

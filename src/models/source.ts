@@ -20,7 +20,7 @@ import { configFromGguf, familyOfGguf } from './gguf/config.ts'
 import { withRopeFactors } from './gguf/rope-factors.ts'
 import { nameTable, type PlannedParameter, planParameters, surplusWarning } from './parameters.ts'
 import { methodOfConfig, methodOfGguf, type StoredMethod } from './quantization-config.ts'
-import type { DecoderConfig, ModelFamily } from './types.ts'
+import type { DecoderConfig, ModelFamily, ParameterName } from './types.ts'
 
 export interface ModelSource {
   /** Its tensors under the names of the family's table: a missing prefix is added, a tied pair is one tensor. */
@@ -143,8 +143,13 @@ async function loadParameter(
   const weight = quantized
     ? await method!.stored.read(name, parameter.shape, reader)
     : denseWeight(await readTensor(checkpoint, name))
+  return asInGraph(weight, names, checkpoint)
+}
+
+/** Rows in the graph's order, whatever the container's is. */
+function asInGraph(weight: QuantizedWeight, names: ParameterName, checkpoint: Checkpoint): QuantizedWeight {
   if (checkpoint.format !== 'gguf' || !names.ggufOp) return weight
-  return reorderRows(weight, rowOrder(names.ggufOp, parameter.shape[0], true))
+  return reorderRows(weight, rowOrder(names.ggufOp, weight.shape[0], true))
 }
 
 /** How a method sees the tensors of a checkpoint, in file order. */
@@ -208,11 +213,12 @@ export function quantizedOnTheFly(
     ...source,
     method,
     load: async (index) => {
-      const { name } = source.parameters[index]
+      const { name, names } = source.parameters[index]
       const entry = plans.get(name)
       if (entry?.action !== 'quantize') return source.load(index)
       const tensor = await readTensor(source.checkpoint, name)
-      return method.quantize({ name, tensor, settings: entry.settings, kernels })
+      const weight = await method.quantize({ name, tensor, settings: entry.settings, kernels })
+      return asInGraph(weight, names, source.checkpoint)
     },
   }
 }

@@ -105,6 +105,11 @@ const FIELDS: Readonly<Record<string, Field>> = {
   load_in_4bit: BOOLEAN,
   load_in_8bit: BOOLEAN,
 }
+
+/** Keys that a user may set. */
+export const OPTIONS: readonly string[] = Object.keys(FIELDS).filter(
+  (key) => !key.startsWith('_') && key !== 'quant_method',
+)
 const NOT_READ = ['_load_in_4bit', '_load_in_8bit', 'quant_method']
 
 /** Short names that people type, for hints. */

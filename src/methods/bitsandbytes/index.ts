@@ -1,7 +1,7 @@
 // bitsandbytes: NF4 and FP4 in blocks, LLM.int8 by rows; no calibration.
 import type { LookupScheme } from '../../weights/scheme.ts'
 import type { Method } from '../types.ts'
-import { type BitsAndBytes, type BitsAndBytesSettings, fromFlags, parseConfig } from './config.ts'
+import { type BitsAndBytes, type BitsAndBytesSettings, fromFlags, OPTIONS, parseConfig } from './config.ts'
 import { plan } from './plan.ts'
 import { quantize } from './quantize.ts'
 import { stored } from './stored.ts'
@@ -19,6 +19,7 @@ export const bitsandbytes: Method<BitsAndBytes, BitsAndBytesSettings> = {
     onTheFly: true,
     serialisable: true,
   },
+  options: OPTIONS,
   parseConfig,
   fromFlags,
   plan,

@@ -159,7 +159,9 @@ const TYPE_OF_BITS: Readonly<Record<number, FileTypeName>> = {
 }
 
 /** Keys that flags may set besides `type`; a flag is the key in kebab-case or camelCase. */
-const FLAG_KEYS = Object.keys(DEFAULTS).filter((key) => key !== 'quant_method' && key !== 'type')
+export const FLAG_KEYS: readonly string[] = Object.keys(DEFAULTS).filter(
+  (key) => key !== 'quant_method' && key !== 'type',
+)
 
 /** The config that flags stand for. Throws UsageError where a flag means nothing to GGUF. */
 export function fromFlags(flags: MethodFlags): JsonObject {

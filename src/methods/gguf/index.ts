@@ -1,5 +1,5 @@
 import type { Method } from '../types.ts'
-import { fromFlags, type Gguf, type GgufSettings, parseConfig } from './config.ts'
+import { FLAG_KEYS, fromFlags, type Gguf, type GgufSettings, parseConfig } from './config.ts'
 import { readImatrix } from './imatrix.ts'
 import { quantize } from './quantize.ts'
 import { stored } from './stored.ts'
@@ -18,6 +18,7 @@ export const gguf: Method<Gguf, GgufSettings> = {
     onTheFly: true,
     serialisable: true,
   },
+  options: FLAG_KEYS,
   parseConfig,
   fromFlags,
   plan,

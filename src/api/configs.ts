@@ -1,0 +1,132 @@
+// Config classes of the registered methods: options in camelCase, checked when the object is made, stored as the method's own config.
+import { ConfigError, UsageError } from '../core/errors.ts'
+import type { JsonObject } from '../core/json.ts'
+import { methodNamed } from '../methods/index.ts'
+import type { Method, MethodFlags } from '../methods/types.ts'
+
+/** A method and its `quantization_config`. */
+export class QuantizationConfig {
+  readonly method: Method
+  /** As it stands in a config.json. */
+  readonly stored: JsonObject
+
+  /** Throws ConfigError naming the option. */
+  constructor(method: Method | string, options: MethodFlags = {}) {
+    this.method = typeof method === 'string' ? methodNamed(method) : method
+    this.stored = storedConfig(this.method, options)
+  }
+
+  /** As the method reads it. */
+  parse(): unknown {
+    return this.method.parseConfig(this.stored)
+  }
+}
+
+/** Options that stand for a key of every method. */
+const SHORTHANDS = ['bits', 'groupSize', 'type']
+
+function storedConfig(method: Method, options: MethodFlags): JsonObject {
+  const keys = method.options?.map(camelCase)
+  if (keys) for (const name of Object.keys(options)) checkName(name, [...SHORTHANDS, ...keys], method)
+  try {
+    const stored = method.fromFlags(options)
+    method.parseConfig(stored)
+    return stored
+  } catch (e) {
+    // What is a wrong flag on the command line is a wrong option here.
+    if (!(e instanceof UsageError)) throw e
+    throw new ConfigError(e.message, { ...e.fields, hint: e.hint, cause: e })
+  }
+}
+
+function checkName(name: string, legal: readonly string[], method: Method): void {
+  if (legal.some((key) => squash(key) === squash(name))) return
+  const [near] = [...legal].sort((a, b) => distance(a, name) - distance(b, name))
+  throw new ConfigError(`"${name}" is no option of ${method.configClass}: did you mean "${near}"?`, {
+    key: name,
+    expected: legal,
+    hint: `its options are ${legal.join(', ')}`,
+  })
+}
+
+const squash = (key: string) => key.replace(/[-_]/g, '').toLowerCase()
+const camelCase = (key: string) => key.replace(/_(\w)/g, (_, c: string) => c.toUpperCase())
+
+/** Edits between two words: letters added, left out or changed. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++)
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1))
+    row = next
+  }
+  return row[b.length]
+}
+
+/** Options of bitsandbytes; with none, NF4. The names are the reference's in camelCase. */
+export interface BitsAndBytesOptions {
+  readonly bits?: 4 | 8
+  readonly type?: 'nf4' | 'fp4' | 'int8'
+  readonly loadIn4bit?: boolean
+  readonly loadIn8bit?: boolean
+  readonly bnb4bitQuantType?: 'nf4' | 'fp4'
+  readonly bnb4bitUseDoubleQuant?: boolean
+  readonly bnb4bitComputeDtype?: string
+  readonly bnb4bitQuantStorage?: string
+  readonly llmInt8Threshold?: number
+  readonly llmInt8SkipModules?: readonly string[] | null
+}
+
+export class BitsAndBytesConfig extends QuantizationConfig {
+  constructor(options: BitsAndBytesOptions = {}) {
+    super('bitsandbytes', { ...options })
+  }
+}
+
+/** Options of HQQ; `axis` 1 groups along the columns of a row. */
+export interface HqqOptions {
+  readonly bits?: number
+  readonly nbits?: number
+  readonly groupSize?: number | null
+  readonly axis?: 0 | 1
+  readonly viewAsFloat?: boolean
+  readonly dynamicConfig?: Readonly<Record<string, unknown>> | null
+  readonly skipModules?: readonly string[]
+}
+
+export class HqqConfig extends QuantizationConfig {
+  constructor(options: HqqOptions = {}) {
+    super('hqq', { ...options })
+  }
+}
+
+/** Options of GGUF: the file type (`q4_k_m` where none is given) and what bends its rules. */
+export interface GgufOptions {
+  readonly bits?: number
+  readonly type?: string
+  /** Path of an importance matrix. */
+  readonly imatrix?: string | null
+  readonly tensorTypes?: Readonly<Record<string, string>> | readonly string[]
+  readonly tokenEmbeddingType?: string | null
+  readonly outputTensorType?: string | null
+  readonly pure?: boolean
+  readonly leaveOutputTensor?: boolean
+  readonly allowRequantize?: boolean
+}
+
+export class GgufConfig extends QuantizationConfig {
+  constructor(options: GgufOptions = {}) {
+    super('gguf', { ...options })
+  }
+}
+
+/** A config from a `quantization_config` as it stands in a config.json. Throws ConfigError or UsageError. */
+export function configFromStored(stored: JsonObject): QuantizationConfig {
+  const name = stored.quant_method
+  if (typeof name !== 'string')
+    throw new ConfigError('A quantization config needs "quant_method"', { key: 'quant_method' })
+  const method = methodNamed(name)
+  method.parseConfig(stored)
+  return Object.assign(Object.create(QuantizationConfig.prototype), { method, stored }) as QuantizationConfig
+}

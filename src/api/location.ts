@@ -1,0 +1,35 @@
+// Where a model lies: a path on a disk, or files that a browser (or a test) holds. What only Node can do is loaded when it is asked for,
+// so that this folder runs anywhere.
+import type { ByteSource, FileSet, OutputStore } from '../checkpoint/types.ts'
+
+/** A path (a folder in Hugging Face form or a .gguf file), or the files themselves. */
+export type ModelLocation = string | FileSet
+
+export async function filesAt(location: ModelLocation): Promise<FileSet> {
+  if (typeof location !== 'string') return location
+  return (await import('../checkpoint/node/files.ts')).localFiles(location)
+}
+
+/** Opens one file by path: what a config names, such as an importance matrix. */
+export async function openPath(path: string): Promise<ByteSource> {
+  return (await import('../checkpoint/node/files.ts')).openFile(path)
+}
+
+/** Where `savePretrained` writes: a path, or an OutputStore of one's own. */
+export type OutputLocation = string | OutputStore
+
+export async function outputAt(location: OutputLocation, force: boolean, single: boolean): Promise<OutputStore> {
+  if (typeof location !== 'string') return location
+  return (await import('../checkpoint/node/output.ts')).outputStore(location, { force, single })
+}
+
+/** More threads than this never paid off on one model. */
+const MAX_THREADS = 16
+
+/** What this process may use: affinity in Node, logical cores in a browser. */
+export function defaultThreads(): number {
+  const browser = globalThis as { navigator?: { hardwareConcurrency?: number } }
+  const os = globalThis.process?.getBuiltinModule?.('os')
+  const count = os?.availableParallelism() ?? browser.navigator?.hardwareConcurrency ?? 1
+  return Math.min(count, MAX_THREADS)
+}

@@ -1,0 +1,88 @@
+// Opening a model: files -> checkpoint -> source, quantised on the way where that is asked for. Nothing is computed yet.
+import { openCheckpoint, readText } from '../checkpoint/open.ts'
+import { type FloatDType, isFloat, TORCH_DTYPES } from '../core/dtypes.ts'
+import { ConfigError, UnsupportedError } from '../core/errors.ts'
+import { type PlainObject, parseJsonObject, toPlain } from '../core/json.ts'
+import type { QuantizerKernels } from '../core/kernels.ts'
+import type { GenerationSettings } from '../generate/config.ts'
+import { castSource } from '../models/cast.ts'
+import { ggufView } from '../models/gguf/view.ts'
+import { type ModelSource, modelInfo, modelSource, quantizedOnTheFly, tensorInfos } from '../models/source.ts'
+import type { QuantizationConfig } from './configs.ts'
+import { filesAt, type ModelLocation, openPath } from './location.ts'
+
+export interface OpenOptions {
+  /** Quantises a float model while it is loaded. */
+  readonly quantizationConfig?: QuantizationConfig
+  /** Casts floats first: `float32`, `float16`, `bfloat16`. */
+  readonly dtype?: string
+}
+
+/** A model's source with what was found on the way. `source.checkpoint.close()` ends it. */
+export interface OpenedModel {
+  readonly source: ModelSource
+  readonly warnings: readonly string[]
+}
+
+/** The model at a path or in files, as it is stored. Throws FileError, ConfigError or UnsupportedError. */
+export async function openModel(location: ModelLocation, options: OpenOptions = {}): Promise<ModelSource> {
+  const checkpoint = await openCheckpoint(await filesAt(location))
+  try {
+    const source = await modelSource(checkpoint)
+    return options.dtype === undefined ? source : castSource(source, floatDtype(options.dtype))
+  } catch (e) {
+    await checkpoint.close()
+    throw e
+  }
+}
+
+/** `float16` or `F16` -> `F16`. Throws ConfigError. */
+export function floatDtype(name: string): FloatDType {
+  const dtype = TORCH_DTYPES[name] ?? name
+  if (isFloat(dtype)) return dtype
+  const expected = ['float32', 'float16', 'bfloat16']
+  throw new ConfigError(`dtype is "${name}", expected ${expected.join(', ')}`, { key: 'dtype', actual: name, expected })
+}
+
+/**
+ * The source with `config` applied: a float model is quantised as it is loaded; a model that this method has quantised already keeps
+ * its own config, with a warning. Throws UnsupportedError where another method has.
+ */
+export async function withQuantization(
+  source: ModelSource,
+  config: QuantizationConfig,
+  kernels?: QuantizerKernels,
+): Promise<OpenedModel> {
+  const { method } = config
+  if (source.method) return checkSameMethod(source, source.method.name, config)
+  const loaded = method.loadFiles ? await method.loadFiles(config.parse(), openPath) : config.parse()
+  const isView = method.container === 'gguf' && source.checkpoint.format !== 'gguf'
+  const target = isView ? await modelSource(await ggufView(source)) : source
+  const { infos } = tensorInfos(target)
+  const plan = method.plan(infos, { ...modelInfo(target), container: source.checkpoint.format }, loaded)
+  const warnings = [...new Set([...source.warnings, ...plan.warnings])]
+  return { source: quantizedOnTheFly(target, method, plan, kernels), warnings }
+}
+
+function checkSameMethod(source: ModelSource, stored: string, { method }: QuantizationConfig): OpenedModel {
+  const { name } = source.checkpoint.files
+  if (stored !== method.name)
+    throw new UnsupportedError(`"${name}" is quantised with ${stored}, but a ${method.configClass} was given`, {
+      file: name,
+      method: stored,
+      hint: 'leave quantizationConfig out, or start from the float original',
+    })
+  const warning = `"${name}" is quantised already: its own config is used, the given ${method.configClass} is not`
+  return { source, warnings: [...source.warnings, warning] }
+}
+
+/** generation_config.json (or what config.json says of it) as settings, and a warning for each key that cannot be followed. */
+export async function generationDefaults(
+  source: ModelSource,
+): Promise<{ settings: GenerationSettings; warnings: string[] }> {
+  const { files } = source.checkpoint
+  const name = 'generation_config.json'
+  const stored = (await files.has(name)) ? parseJsonObject(await readText(files, name), name) : source.configJson
+  const { readGenerationConfig } = await import('../generate/config.ts')
+  return readGenerationConfig(toPlain(stored) as PlainObject)
+}
