@@ -8,52 +8,70 @@
 namespace fb::linear {
 namespace {
 
-/** The 8 k-blocks of one side of a chunk. */
-template <int BITS>
-FB_INLINE void open_chunk(const uint8_t* chunk, int side, I* blocks) {
-  for (int b = 0; b < 8; b++) blocks[b] = (I)code_bytes<BITS>(chunk, b, side);
-}
-
 FB_INLINE I broadcast4(const uint8_t* from) {
   int32_t four;
   __builtin_memcpy(&four, from, 4);
   return splat(four);
 }
 
-/** Sum of codes x one digit over COUNT k-blocks, a row a lane. */
-template <int BITS, int COUNT>
-FB_INLINE I dot(const I* blocks, const uint8_t* digit) {
+/** Keeps a chain of additions a chain: the compiler would make a tree of it, and spill its leaves. */
+template <class V>
+FB_INLINE void in_order(V& value) {
+  asm("" : "+x"(value));
+}
+
+/**
+ * Sums of codes x digits over k-blocks [FROM, FROM + COUNT) for all rows of a panel: sums[digit][side].
+ * A broadcast serves both sides at once; kept for the other side it would only be spilled.
+ */
+template <int BITS, int D, int FROM, int COUNT>
+FB_INLINE void dot(const uint8_t* chunk, const uint8_t* digits, I (&sums)[D][SIDES]) {
+  for (int d = 0; d < D; d++) {
+    for (int side = 0; side < SIDES; side++) sums[d][side] = I{};
+  }
 #if defined(__AVX512VNNI__)
-  I sum = {};
-  for (int b = 0; b < COUNT; b++) sum = (I)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)blocks[b], (__m512i)broadcast4(digit + 4 * b));
-  return sum;
+  for (int b = FROM; b < FROM + COUNT; b++) {
+    const I codes = (I)code_bytes<BITS>(chunk, b, 0);
+    for (int d = 0; d < D; d++) {
+      sums[d][0] = (I)_mm512_dpbusd_epi32((__m512i)sums[d][0], (__m512i)codes, (__m512i)broadcast4(digits + d * CHUNK + 4 * b));
+    }
+  }
 #else
   constexpr int ROOM = BITS <= 4 ? 8 : BITS == 5 ? 4 : BITS == 6 ? 2 : 1;
   constexpr int STEP = ROOM < COUNT ? ROOM : COUNT;
   const __m256i ones = _mm256_set1_epi16(1);
-  I sum = {};
-  for (int b = 0; b < COUNT; b += STEP) {
-    __m256i pairs = _mm256_maddubs_epi16((__m256i)blocks[b], (__m256i)broadcast4(digit + 4 * b));
-    for (int i = 1; i < STEP; i++) {
-      pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16((__m256i)blocks[b + i], (__m256i)broadcast4(digit + 4 * (b + i))));
+  for (int b = FROM; b < FROM + COUNT; b += STEP) {
+    __m256i pairs[D][SIDES];
+    for (int i = 0; i < STEP; i++) {
+      __m256i codes[SIDES];
+      for (int side = 0; side < SIDES; side++) codes[side] = (__m256i)code_bytes<BITS>(chunk, b + i, side);
+      for (int d = 0; d < D; d++) {
+        const __m256i a = (__m256i)broadcast4(digits + d * CHUNK + 4 * (b + i));
+        for (int side = 0; side < SIDES; side++) {
+          const __m256i products = _mm256_maddubs_epi16(codes[side], a);
+          pairs[d][side] = i ? _mm256_add_epi16(pairs[d][side], products) : products;
+          in_order(pairs[d][side]);
+        }
+      }
     }
-    sum += (I)_mm256_madd_epi16(pairs, ones);
+    for (int d = 0; d < D; d++) {
+      for (int side = 0; side < SIDES; side++) sums[d][side] += (I)_mm256_madd_epi16(pairs[d][side], ones);
+    }
   }
-  return sum;
 #endif
 }
 
-/** Sum of codes x activations in units of the last digit. */
-template <int BITS, int D, int COUNT = 8>
-FB_INLINE F dots(const I* blocks, const uint8_t* digits) {
-  const I first = dot<BITS, COUNT>(blocks, digits);
-  if (D == 1) return to_float(first);
-  const I second = dot<BITS, COUNT>(blocks, digits + CHUNK);
-  if (D == 2) return to_float((first << 7) + second);
-  const I third = dot<BITS, COUNT>(blocks, digits + 2 * CHUNK);
-  const I rest = (second << 7) + third;
-  if (BITS <= 5) return to_float((first << 14) + rest);
-  return fma(to_float(first), splat(16384.0f), to_float(rest));
+/** Sums of codes x activations in units of the last digit. */
+template <int BITS, int D, int FROM = 0, int COUNT = 8>
+FB_INLINE void dots(const uint8_t* chunk, const uint8_t* digits, F (&out)[SIDES]) {
+  I sums[D][SIDES];
+  dot<BITS, D, FROM, COUNT>(chunk, digits, sums);
+  for (int side = 0; side < SIDES; side++) {
+    if constexpr (D == 1) out[side] = to_float(sums[0][side]);
+    else if constexpr (D == 2) out[side] = to_float((sums[0][side] << 7) + sums[1][side]);
+    else if constexpr (BITS <= 5) out[side] = to_float((((sums[0][side] << 7) + sums[1][side]) << 7) + sums[2][side]);
+    else out[side] = fma(to_float(sums[0][side]), splat(16384.0f), to_float((sums[1][side] << 7) + sums[2][side]));
+  }
 }
 
 constexpr int SLICE = 8;  // rows that share one pass over the weight
@@ -94,14 +112,13 @@ FB_INLINE void affine_panel(const Weight& w, const uint8_t* tile, Rows<ONE>& row
     float total[Rows<ONE>::MOST] = {};
     for (int c = 0; c < chunks; c++, at++, tile += chunk_bytes(BITS)) {
       prefetch_chunk(tile, chunk_bytes(BITS));
-      for (int side = 0; side < SIDES; side++) {
-        I blocks[8];
-        open_chunk<BITS>(tile, side, blocks);
-        for (int r = 0; r < rows.count(); r++) {
-          q[r][side] = fma(dots<BITS, D>(blocks, rows.x[r].digits + at * CHUNK * D), splat(rows.x[r].scale[at]), q[r][side]);
-        }
+      for (int r = 0; r < rows.count(); r++) {
+        const Digits& x = rows.x[r];
+        F sums[SIDES];
+        dots<BITS, D>(tile, x.digits + at * CHUNK * D, sums);
+        for (int side = 0; side < SIDES; side++) q[r][side] = fma(sums[side], splat(x.scale[at]), q[r][side]);
+        total[r] += x.sum[2 * at] + x.sum[2 * at + 1];
       }
-      for (int r = 0; r < rows.count(); r++) total[r] += rows.x[r].sum[2 * at] + rows.x[r].sum[2 * at + 1];
     }
     __builtin_prefetch(tile + AHEAD);
     for (int r = 0; r < rows.count(); r++) {
@@ -120,13 +137,13 @@ FB_INLINE void superblock_panel(const Weight& w, const uint8_t* tile, Rows<ONE>&
     for (int c = 0; c < SUPERBLOCK / CHUNK; c++, at++) {
       const uint8_t* chunk = tile + c * chunk_bytes(BITS);
       prefetch_chunk(chunk, chunk_bytes(BITS));
-      for (int side = 0; side < SIDES; side++) {
-        I blocks[8];
-        open_chunk<BITS>(chunk, side, blocks);
-        const F s = load_u8(scales + c * PANEL_ROWS + side * LANES), min = load_u8(scales + 128 + c * PANEL_ROWS + side * LANES);
-        for (int r = 0; r < rows.count(); r++) {
-          const Digits& x = rows.x[r];
-          q[r][side] = fma(dots<BITS, D>(blocks, x.digits + at * CHUNK * D), s * splat(x.scale[at]), q[r][side]);
+      for (int r = 0; r < rows.count(); r++) {
+        const Digits& x = rows.x[r];
+        F sums[SIDES];
+        dots<BITS, D>(chunk, x.digits + at * CHUNK * D, sums);
+        for (int side = 0; side < SIDES; side++) {
+          const F s = load_u8(scales + c * PANEL_ROWS + side * LANES), min = load_u8(scales + 128 + c * PANEL_ROWS + side * LANES);
+          q[r][side] = fma(sums[side], s * splat(x.scale[at]), q[r][side]);
           m[r][side] = fma(min, splat(x.sum[2 * at] + x.sum[2 * at + 1]), m[r][side]);
         }
       }
@@ -147,17 +164,17 @@ FB_INLINE void q6_panel(const Weight& w, const uint8_t* tile, Rows<ONE>& rows) {
     for (int c = 0; c < SUPERBLOCK / CHUNK; c++, at++) {
       const uint8_t* chunk = tile + c * chunk_bytes(6);
       prefetch_chunk(chunk, chunk_bytes(6));
-      for (int side = 0; side < SIDES; side++) {
-        I blocks[8];
-        open_chunk<6>(chunk, side, blocks);
-        const F low = load_i8(scales + c * 32 + side * LANES), high = load_i8(scales + c * 32 + 16 + side * LANES);
-        for (int r = 0; r < rows.count(); r++) {
-          const Digits& x = rows.x[r];
-          const uint8_t* digits = x.digits + at * CHUNK * D;
-          const F scale = splat(x.scale[at]);
-          const F first = dots<6, D, 4>(blocks, digits) * scale - splat(32 * x.sum[2 * at]);
-          const F second = dots<6, D, 4>(blocks + 4, digits + 16) * scale - splat(32 * x.sum[2 * at + 1]);
-          q[r][side] = fma(high, second, fma(low, first, q[r][side]));
+      for (int r = 0; r < rows.count(); r++) {
+        const Digits& x = rows.x[r];
+        const uint8_t* digits = x.digits + at * CHUNK * D;
+        const F scale = splat(x.scale[at]);
+        F first[SIDES], second[SIDES];
+        dots<6, D, 0, 4>(chunk, digits, first);
+        dots<6, D, 4, 4>(chunk, digits, second);
+        for (int side = 0; side < SIDES; side++) {
+          const F low = load_i8(scales + c * 32 + side * LANES), high = load_i8(scales + c * 32 + 16 + side * LANES);
+          q[r][side] = fma(low, first[side] * scale - splat(32 * x.sum[2 * at]), q[r][side]);
+          q[r][side] = fma(high, second[side] * scale - splat(32 * x.sum[2 * at + 1]), q[r][side]);
         }
       }
     }

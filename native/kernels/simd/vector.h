@@ -54,8 +54,14 @@ FB_INLINE F fma(F a, F b, F c) {
 }
 
 FB_INLINE F load_bf16(const uint8_t* from) {
+#if defined(__AVX512F__)
+  return (F)((U)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from)) << 16);
+#elif defined(__AVX2__)
+  return (F)((U)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)from)) << 16);
+#else
   typedef uint16_t H __attribute__((vector_size(LANES * 2)));
   return (F)(__builtin_convertvector(load<H>(from), U) << 16);
+#endif
 }
 
 FB_INLINE F load_f16(const uint8_t* from) {
@@ -72,15 +78,25 @@ FB_INLINE F load_f16(const uint8_t* from) {
 #endif
 }
 
-/** Lanes of unsigned bytes. */
+/** Lanes of bytes. */
 FB_INLINE F load_u8(const uint8_t* from) {
-  typedef uint8_t B __attribute__((vector_size(LANES)));
-  return to_float(__builtin_convertvector(load<B>(from), I));
+#if defined(__AVX512F__)
+  return (F)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)from)));
+#elif defined(__AVX2__)
+  return (F)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)from)));
+#else
+  return F{(float)from[0], (float)from[1], (float)from[2], (float)from[3]};
+#endif
 }
 
 FB_INLINE F load_i8(const uint8_t* from) {
-  typedef int8_t B __attribute__((vector_size(LANES)));
-  return to_float(__builtin_convertvector(load<B>(from), I));
+#if defined(__AVX512F__)
+  return (F)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)from)));
+#elif defined(__AVX2__)
+  return (F)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)from)));
+#else
+  return F{(float)(int8_t)from[0], (float)(int8_t)from[1], (float)(int8_t)from[2], (float)(int8_t)from[3]};
+#endif
 }
 
 /** table[index] for indices 0..15. */
