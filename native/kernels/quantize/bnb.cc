@@ -12,13 +12,23 @@ FB_INLINE int32_t magnitude(float x) { return fb::bits<int32_t>(x) & 0x7fffffff;
 
 FB_INLINE float clamp1(float s) { return fb::min(fb::max(s, -1.0f), 1.0f); }
 
-/** Number of the 15 bounds strictly below each s. */
-void count_below(const float* FB_RESTRICT s, const float* FB_RESTRICT bounds, uint8_t* FB_RESTRICT below, size_t count) {
-  for (size_t i = 0; i < count; i++) {
-    int32_t k = 0;
+typedef float F32x4 __attribute__((vector_size(16)));
+typedef int32_t I32x4 __attribute__((vector_size(16)));
+
+/** Number of the 15 bounds strictly below each s; `count` is rounded up to a multiple of 8, the arrays have room for it. */
+FB_INLINE void count_below(const float* s, const F32x4* bounds, int32_t* below, size_t count) {
+  for (size_t i = 0; i < count; i += 8) {
+    F32x4 a, b;
+    fb::copy(&a, s + i, sizeof a);
+    fb::copy(&b, s + i + 4, sizeof b);
+    I32x4 k = {}, l = {};
 #pragma GCC unroll 15
-    for (int b = 0; b < 15; b++) k += bounds[b] < s[i];
-    below[i] = static_cast<uint8_t>(k);
+    for (int n = 0; n < 15; n++) {
+      k -= bounds[n] < a;
+      l -= bounds[n] < b;
+    }
+    fb::copy(below + i, &k, sizeof k);
+    fb::copy(below + i + 4, &l, sizeof l);
   }
 }
 
@@ -51,8 +61,10 @@ FB_EXPORT double fb_bnb_4bit(const double* args) {
   float* absmax = fb::pointer<float>(args[6]);
   const size_t count = static_cast<size_t>(args[8]), size = static_cast<size_t>(args[9]);
   const float epsilon = 1e-38f;  // a subnormal: nothing here may flush
-  float bounds[15], scaled[MAX_BLOCK];
-  fb::copy(bounds, given_bounds, sizeof bounds);
+  FB_ALIGN(16) float scaled[MAX_BLOCK];
+  FB_ALIGN(16) int32_t below[MAX_BLOCK];
+  F32x4 bounds[15];
+  for (int n = 0; n < 15; n++) bounds[n] = F32x4{} + given_bounds[n];
   for (size_t block = from; block < to; block++) {
     const size_t start = block * size;
     const size_t length = fb::min(count - start, size);
@@ -70,8 +82,9 @@ FB_EXPORT double fb_bnb_4bit(const double* args) {
       absmax[block] = floor;
     }
     uint8_t* out = codes + start;
-    count_below(scaled, bounds, out, length);
-    for (size_t i = 0; i < length; i++) out[i] = order[out[i]];
+    for (size_t i = length; i % 8 != 0; i++) scaled[i] = 0;
+    count_below(scaled, bounds, below, length);
+    for (size_t i = 0; i < length; i++) out[i] = order[below[i]];
   }
   return 0;
 }
