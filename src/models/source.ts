@@ -46,11 +46,16 @@ export interface ModelSource {
  * Plans a checkpoint as a model. Throws FileError where a parameter has no tensor or a wrong shape, ConfigError or UnsupportedError
  * where config.json or the metadata cannot be followed.
  */
-export async function modelSource(checkpoint: Checkpoint): Promise<ModelSource> {
-  return checkpoint.format === 'gguf' ? ggufSource(checkpoint) : folderSource(checkpoint)
+export async function modelSource(checkpoint: Checkpoint, options: SourceOptions = {}): Promise<ModelSource> {
+  return checkpoint.format === 'gguf' ? ggufSource(checkpoint, options) : folderSource(checkpoint, options)
 }
 
-async function folderSource(original: Checkpoint): Promise<ModelSource> {
+export interface SourceOptions {
+  /** Unpack stored codes while weights are loaded. */
+  readonly kernels?: QuantizerKernels
+}
+
+async function folderSource(original: Checkpoint, options: SourceOptions): Promise<ModelSource> {
   const configJson = original.config
   if (!configJson)
     throw new FileError(`Cannot open "${original.files.name}": it has no config.json`, {
@@ -70,15 +75,15 @@ async function folderSource(original: Checkpoint): Promise<ModelSource> {
     tied = tie.tied
     if (tie.warning) warnings.push(tie.warning)
   }
-  return planned({ checkpoint, family, config: { ...config, tied }, configJson, warnings, stored })
+  return planned({ checkpoint, family, config: { ...config, tied }, configJson, warnings, stored, options })
 }
 
-async function ggufSource(checkpoint: Checkpoint): Promise<ModelSource> {
+async function ggufSource(checkpoint: Checkpoint, options: SourceOptions): Promise<ModelSource> {
   const family = familyOfGguf(checkpoint, MODEL_FAMILIES)
   const configJson = configFromGguf(checkpoint, family)
   const parsed = family.parseConfig(configJson)
   const config = { ...parsed, rope: await withRopeFactors(parsed.rope, checkpoint) }
-  return planned({ checkpoint, family, config, configJson, warnings: [], stored: methodOfGguf(checkpoint) })
+  return planned({ checkpoint, family, config, configJson, warnings: [], stored: methodOfGguf(checkpoint), options })
 }
 
 interface Opened {
@@ -88,12 +93,13 @@ interface Opened {
   readonly configJson: JsonObject
   readonly warnings: string[]
   readonly stored: StoredMethod | undefined
+  readonly options: SourceOptions
 }
 
-function planned({ checkpoint, family, config, configJson, warnings, stored }: Opened): ModelSource {
+function planned({ checkpoint, family, config, configJson, warnings, stored, options }: Opened): ModelSource {
   const graph = family.build(config)
   const table = nameTable(family.names(config), checkpoint.format)
-  const reader = storedReader(checkpoint, stored?.config, warnings)
+  const reader = storedReader(checkpoint, stored?.config, warnings, options.kernels)
   const parameters = planParameters(graph, table, checkpoint, stored?.method, reader)
   const surplus = surplusWarning(parameters, checkpoint, stored?.method)
   if (surplus) warnings.push(surplus)
@@ -111,9 +117,15 @@ function planned({ checkpoint, family, config, configJson, warnings, stored }: O
   }
 }
 
-function storedReader(checkpoint: Checkpoint, config: unknown, warnings: string[]): StoredReader<unknown> {
+function storedReader(
+  checkpoint: Checkpoint,
+  config: unknown,
+  warnings: string[],
+  kernels?: QuantizerKernels,
+): StoredReader<unknown> {
   return {
     config,
+    kernels,
     has: (name) => checkpoint.tensors.has(name),
     dtypeOf: (name) => checkpoint.tensors.get(name)?.dtype,
     shapeOf: (name) => checkpoint.tensors.get(name)?.shape,
