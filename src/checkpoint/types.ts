@@ -5,6 +5,8 @@ import type { JsonObject } from '../core/json.ts'
 export interface ByteSource {
   readonly name: string
   readonly size: number
+  /** Time of the last change, where there is one: tells a file from an earlier one of the same size. */
+  readonly modifiedMs?: number
   /** Exactly `length` bytes; throws FileError where the file is shorter. */
   read(offset: number, length: number): Promise<Uint8Array>
   close(): Promise<void>
@@ -57,15 +59,40 @@ export interface ByteSink {
   close(): Promise<void>
 }
 
+/** One line of a journal: flat, or nested, plain data. */
+export type JournalEntry = { readonly [key: string]: unknown }
+
+/** What has been done so far, kept beside the partial output so that a killed run can go on. */
+export interface Journal {
+  /** Entries of the interrupted run of the same work, oldest first; empty where the work starts anew. */
+  readonly entries: readonly JournalEntry[]
+  /** True where partial data of other work (another source, config or version) was found and dropped. */
+  readonly discarded: boolean
+  append(entry: JournalEntry): Promise<void>
+}
+
 /** An output folder (or single file) that appears under its final name only on commit. */
 export interface OutputStore {
+  /** The final path. */
   readonly name: string
+  /** The file's name where the output is one file. */
+  readonly single?: string
+  /** Where partial data lies, for messages. */
+  readonly partial: string
+  /** Starts or resumes the work that `key` identifies; files of other work are dropped. Without a journal every run starts anew. */
+  journal(key: string): Promise<Journal>
   create(file: string): Promise<ByteSink>
+  /** Opens a file for writing on, keeping what it holds. */
+  resume(file: string): Promise<ByteSink>
   /** Opens what was written so far under this store, for assembling. */
   reopen(file: string): Promise<ByteSource>
   remove(file: string): Promise<void>
-  /** Renames to the final name; replaces an existing one only with `force`. */
+  /** Running CRC-32 over what is written, to check it when a run is resumed. */
+  checksum(bytes: Uint8Array, before?: number): number
+  /** Renames to the final name; replaces an existing one only with `force`, and then whole or not at all. */
   commit(): Promise<void>
+  /** Gives the lock back and keeps the partial data for a later run. */
+  release(): Promise<void>
   /** Removes everything that was written. */
   abort(): Promise<void>
 }

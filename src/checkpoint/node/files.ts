@@ -7,10 +7,12 @@ import type { ByteSource, FileSet } from '../types.ts'
 class DiskSource implements ByteSource {
   readonly name: string
   readonly size: number
+  readonly modifiedMs: number
   private readonly handle: FileHandle
-  constructor(name: string, size: number, handle: FileHandle) {
+  constructor(name: string, size: number, modifiedMs: number, handle: FileHandle) {
     this.name = name
     this.size = size
+    this.modifiedMs = modifiedMs
     this.handle = handle
   }
 
@@ -59,7 +61,18 @@ export async function openFile(path: string, name = basename(path)): Promise<Byt
     await handle.close()
     throw new FileError(`Cannot open "${path}": it is not a regular file`, { file: path })
   }
-  return new DiskSource(name, info.size, handle)
+  return new DiskSource(name, info.size, info.mtimeMs, handle)
+}
+
+/** Names of the regular files of a folder; links to files count (the hub's cache is made of them). */
+async function listFiles(folder: string): Promise<string[]> {
+  const names: string[] = []
+  for (const entry of await readdir(folder, { withFileTypes: true })) {
+    const isLink = entry.isSymbolicLink()
+    if (entry.isFile() || (isLink && (await stat(join(folder, entry.name)).catch(() => undefined))?.isFile()))
+      names.push(entry.name)
+  }
+  return names.sort()
 }
 
 /** The files of a folder, or a set of one where `path` is a file (its siblings can be opened by name: shards). */
@@ -80,11 +93,7 @@ export async function localFiles(path: string): Promise<FileSet & { single: stri
   return {
     name: path,
     single: info.isDirectory() ? undefined : basename(path),
-    list: async () =>
-      (await readdir(folder, { withFileTypes: true }))
-        .filter((e) => !e.isDirectory())
-        .map((e) => e.name)
-        .sort(),
+    list: async () => listFiles(folder),
     has: async (name) => (await stat(checked(name)).catch(() => undefined))?.isFile() ?? false,
     open: async (name) => openFile(checked(name), name),
   }

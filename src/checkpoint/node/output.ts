@@ -1,15 +1,25 @@
-// Output that appears whole or not at all: everything is written into OUT.fewbit-partial/ and renamed when complete.
-import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+// Output that appears whole or not at all: everything is written below OUT.fewbit-partial/ and renamed when complete.
+//   OUT.fewbit-partial/lock            process that is writing
+//   OUT.fewbit-partial/journal.jsonl   what is done
+//   OUT.fewbit-partial/files/          the output itself
+import { type FileHandle, mkdir, open, realpath, rename, rm, stat } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
+import { crc32 } from 'node:zlib'
 import { FileError } from '../../core/errors.ts'
-import type { ByteSink, OutputStore } from '../types.ts'
+import type { ByteSink, ByteSource, Journal, OutputStore } from '../types.ts'
 import { openFile } from './files.ts'
+import { DiskJournal, readJournal } from './journal.ts'
+import { giveLock, takeLock } from './lock.ts'
+
+const WRITE_BYTES = 1 << 30
 
 class DiskSink implements ByteSink {
   private at = 0
   private readonly handle: FileHandle
-  constructor(handle: FileHandle) {
+  private readonly path: string
+  constructor(handle: FileHandle, path: string) {
     this.handle = handle
+    this.path = path
   }
   async write(bytes: Uint8Array): Promise<void> {
     await this.writeAt(this.at, bytes)
@@ -17,49 +27,207 @@ class DiskSink implements ByteSink {
   }
   async writeAt(offset: number, bytes: Uint8Array): Promise<void> {
     let done = 0
-    while (done < bytes.length)
-      done += (await this.handle.write(bytes, done, Math.min(bytes.length - done, 1 << 30), offset + done)).bytesWritten
+    try {
+      while (done < bytes.length) {
+        const count = Math.min(bytes.length - done, WRITE_BYTES)
+        done += (await this.handle.write(bytes, done, count, offset + done)).bytesWritten
+      }
+    } catch (cause) {
+      throw writeError(this.path, cause)
+    }
   }
   async close(): Promise<void> {
-    await this.handle.sync()
-    await this.handle.close()
+    try {
+      await this.handle.sync()
+    } catch (cause) {
+      throw writeError(this.path, cause)
+    } finally {
+      await this.handle.close()
+    }
   }
+}
+
+/** A failed system call as a FileError with the way on. */
+function writeError(path: string, cause: unknown): FileError {
+  const code = (cause as NodeJS.ErrnoException).code ?? String(cause)
+  const full = code === 'ENOSPC' || code === 'EDQUOT'
+  return new FileError(`Cannot write "${path}": ${full ? 'the disk is full' : code}`, {
+    file: path,
+    cause,
+    actual: code,
+    hint: full
+      ? 'make room and type the same command again: it goes on where it stopped'
+      : 'check that the folder exists and may be written',
+  })
+}
+
+async function exists(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined)) !== undefined
 }
 
 /** Throws where `path` exists and `force` is not set. Call before any work. */
 export async function assertFree(path: string, force: boolean): Promise<void> {
-  const exists = await stat(path).catch(() => undefined)
-  if (exists && !force)
+  if (!force && (await exists(path)))
     throw new FileError(`Cannot write "${path}": it exists already`, {
       file: path,
       hint: 'choose another name, or add --force to replace it',
     })
 }
 
-/** A folder (`single` undefined) or one file that appears at `path` on commit. */
-export async function outputStore(path: string, options: { force: boolean; single?: boolean }): Promise<OutputStore> {
-  await assertFree(path, options.force)
-  const partial = `${path}.fewbit-partial`
-  await rm(partial, { recursive: true, force: true })
-  await mkdir(partial, { recursive: true })
-  return {
-    name: path,
-    create: async (file) => new DiskSink(await open(join(partial, file), 'w')),
-    reopen: async (file) => openFile(join(partial, file), file),
-    remove: async (file) => rm(join(partial, file), { force: true }),
-    abort: async () => rm(partial, { recursive: true, force: true }),
-    commit: async () => {
-      await assertFree(path, options.force)
-      const old = `${path}.fewbit-old`
-      await rm(old, { recursive: true, force: true })
-      if (await stat(path).catch(() => undefined)) await rename(path, old)
-      else await mkdir(dirname(path), { recursive: true })
-      if (options.single) {
-        const files = join(partial, path.split(/[\\/]/).at(-1)!)
-        await rename(files, path)
-        await rm(partial, { recursive: true, force: true })
-      } else await rename(partial, path)
-      await rm(old, { recursive: true, force: true })
-    },
+/** Throws where the output would replace the model that is being read. */
+async function assertNotSource(path: string, source: string): Promise<void> {
+  const [a, b] = await Promise.all([path, source].map((p) => realpath(p).catch(() => resolve(p))))
+  if (a !== b && dirname(b) !== a) return
+  throw new FileError(`Cannot write "${path}": it is the model that is being read`, {
+    file: path,
+    hint: 'choose another name for the output',
+  })
+}
+
+export interface OutputOptions {
+  readonly force: boolean
+  /** The output is one file, not a folder. */
+  readonly single?: boolean
+  /** Path of what is being read: never replaced. */
+  readonly source?: string
+}
+
+class DiskOutput implements OutputStore {
+  readonly name: string
+  readonly single: string | undefined
+  readonly partial: string
+  private readonly files: string
+  private readonly force: boolean
+  private current: DiskJournal | undefined
+  private locked = false
+
+  constructor(path: string, options: OutputOptions) {
+    this.name = path
+    this.single = options.single ? basename(path) : undefined
+    this.partial = `${path}.fewbit-partial`
+    this.files = join(this.partial, 'files')
+    this.force = options.force
   }
+
+  private get lock(): string {
+    return join(this.partial, 'lock')
+  }
+
+  private async begin(): Promise<void> {
+    if (this.locked) return
+    try {
+      await mkdir(this.files, { recursive: true })
+    } catch (cause) {
+      throw writeError(this.partial, cause)
+    }
+    await takeLock(this.lock, this.name)
+    this.locked = true
+  }
+
+  /** First use without a journal: nothing of an earlier run is kept. */
+  private async fresh(): Promise<void> {
+    if (this.locked) return
+    await this.begin()
+    await this.dropFiles()
+  }
+
+  private async dropFiles(): Promise<void> {
+    await rm(this.files, { recursive: true, force: true })
+    await rm(join(this.partial, 'journal.jsonl'), { force: true })
+    await mkdir(this.files, { recursive: true })
+  }
+
+  async journal(key: string): Promise<Journal> {
+    await this.begin()
+    const path = join(this.partial, 'journal.jsonl')
+    const entries = await readJournal(path, key)
+    const discarded = entries === undefined && (await exists(path))
+    if (!entries) await this.dropFiles()
+    this.current = await DiskJournal.begin(path, key, entries ?? [], discarded)
+    return this.current
+  }
+
+  private async sink(file: string, flags: string): Promise<ByteSink> {
+    await this.fresh()
+    const path = join(this.files, file)
+    try {
+      if (dirname(path) !== this.files) await mkdir(dirname(path), { recursive: true })
+      return new DiskSink(await open(path, flags), path)
+    } catch (cause) {
+      throw writeError(path, cause)
+    }
+  }
+
+  create(file: string): Promise<ByteSink> {
+    return this.sink(file, 'w')
+  }
+
+  async resume(file: string): Promise<ByteSink> {
+    return this.sink(file, (await exists(join(this.files, file))) ? 'r+' : 'w+')
+  }
+
+  reopen(file: string): Promise<ByteSource> {
+    return openFile(join(this.files, file), file)
+  }
+
+  async remove(file: string): Promise<void> {
+    await rm(join(this.files, file), { force: true })
+  }
+
+  checksum(bytes: Uint8Array, before = 0): number {
+    return crc32(bytes, before)
+  }
+
+  async commit(): Promise<void> {
+    await assertFree(this.name, this.force)
+    const from = this.single === undefined ? this.files : join(this.files, this.single)
+    await syncFolder(this.files)
+    const old = `${this.name}.fewbit-old`
+    await rm(old, { recursive: true, force: true })
+    // A file replaces a file in one step; a folder is moved aside first, and back where the second step fails.
+    const aside = (await exists(this.name)) && !(this.single !== undefined && (await stat(this.name)).isFile())
+    if (aside) await rename(this.name, old)
+    try {
+      await rename(from, this.name)
+    } catch (cause) {
+      if (aside) await rename(old, this.name)
+      throw writeError(this.name, cause)
+    }
+    await syncFolder(dirname(resolve(this.name)))
+    await rm(old, { recursive: true, force: true })
+    await this.abort()
+  }
+
+  async release(): Promise<void> {
+    await this.current?.close()
+    this.current = undefined
+    if (this.locked) await giveLock(this.lock)
+    this.locked = false
+  }
+
+  async abort(): Promise<void> {
+    await this.release()
+    await rm(this.partial, { recursive: true, force: true })
+  }
+}
+
+/** Makes renames below a folder durable; a system that cannot sync folders (Windows) has nothing to do. */
+async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path, 'r').catch(() => undefined)
+  await handle?.sync().catch(() => undefined)
+  await handle?.close()
+}
+
+/** Puts back what a commit that died between its two renames moved aside. */
+async function restore(path: string): Promise<void> {
+  const old = `${path}.fewbit-old`
+  if ((await exists(old)) && !(await exists(path))) await rename(old, path)
+}
+
+/** A folder (`single` unset) or one file that appears at `path` on commit. Nothing is created before the first write. */
+export async function outputStore(path: string, options: OutputOptions): Promise<OutputStore> {
+  await restore(path)
+  await assertFree(path, options.force)
+  if (options.source !== undefined) await assertNotSource(path, options.source)
+  return new DiskOutput(path, options)
 }

@@ -1,0 +1,233 @@
+// The one engine: jobs -> sink, tensor by tensor. The next input is read while the current one is computed; large tensors go through in
+// slices of rows where their job allows it; what is done is journalled with a checksum, so that a killed run goes on where it stopped.
+import type { Journal, JournalEntry, OutputStore } from '../checkpoint/types.ts'
+import type { RawTensor } from '../core/dtypes.ts'
+import { InterruptedError } from '../core/errors.ts'
+import type { WorkOptions } from '../core/events.ts'
+import type { ComputeJob, CopyJob, Job } from './plan.ts'
+import { COPY_BYTES, type Place, type TensorSink } from './sink.ts'
+
+/** Input bytes of a slice: large enough for threads, small beside a model. */
+const SLICE_BYTES = 16 * 1024 * 1024
+
+export interface ConvertResult {
+  /** Bytes of the files that hold the tensors. */
+  readonly sizeBytes: number
+  /** Bytes of the tensors themselves. */
+  readonly tensorBytes: number
+  /** Jobs taken from an interrupted run. */
+  readonly resumed: number
+}
+
+export interface ConvertOptions extends WorkOptions {
+  /** What progress is called. */
+  readonly name: string
+  /** Identifies source, config and version: see workKey. */
+  readonly key: string
+  /** Runs after the tensors and before the output appears: config.json and other files. */
+  finish?(): Promise<void>
+}
+
+/** Hash of everything that decides the result, as the key of a journal. */
+export async function workKey(parts: unknown): Promise<string> {
+  const bytes = new TextEncoder().encode(JSON.stringify(parts))
+  const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes))
+  return Array.from(hash, (b) => b.toString(16).padStart(2, '0')).join('')
+}
+
+/** Runs all jobs into `sink` and commits `output`. Throws InterruptedError on `signal`, keeping what is done. */
+export async function convert(
+  jobs: readonly Job[],
+  sink: TensorSink,
+  output: OutputStore,
+  options: ConvertOptions,
+): Promise<ConvertResult> {
+  const journal = await output.journal(options.key)
+  try {
+    if (journal.discarded)
+      options.onEvent?.({
+        event: 'warning',
+        message: `"${output.partial}" held partial data of other work: starting anew`,
+      })
+    return await new Run(jobs, sink, output, journal, options).all()
+  } catch (e) {
+    await sink.close().catch(() => undefined) // the first error is the one to report
+    await output.release()
+    throw e
+  }
+}
+
+interface Finished {
+  readonly job: string
+  readonly places: readonly (Place & { readonly crc: number })[]
+}
+
+class Run {
+  private readonly jobs: readonly Job[]
+  private readonly sink: TensorSink
+  private readonly output: OutputStore
+  private readonly journal: Journal
+  private readonly options: ConvertOptions
+  private readonly total: number
+  private done = 0
+
+  constructor(jobs: readonly Job[], sink: TensorSink, output: OutputStore, journal: Journal, options: ConvertOptions) {
+    this.jobs = jobs
+    this.sink = sink
+    this.output = output
+    this.journal = journal
+    this.options = options
+    this.total = jobs.reduce((sum, job) => sum + job.inputBytes, 0)
+  }
+
+  async all(): Promise<ConvertResult> {
+    const finished = await this.resumable()
+    const places = [...finished.values()].flatMap((f) => f.places)
+    await this.sink.open(places)
+    const left = this.jobs.filter((job) => !finished.has(job.name))
+    for (const job of this.jobs) if (finished.has(job.name)) this.done += job.inputBytes
+    const resumed = this.jobs.length - left.length
+    if (resumed > 0) this.options.onEvent?.({ event: 'step', name: 'resume', done: resumed, total: this.jobs.length })
+    let next = prefetch(left[0])
+    for (const [i, job] of left.entries()) {
+      this.checkSignal()
+      const current = next
+      next = prefetch(left[i + 1])
+      const made = await (job.action === 'copy' ? this.copy(job) : this.compute(job, current))
+      places.push(...made)
+      await this.journal.append({ job: job.name, places: made })
+      this.done += job.inputBytes
+      this.progress(job.name, this.done)
+    }
+    this.checkSignal()
+    const sizeBytes = await this.sink.finish(places)
+    await this.options.finish?.()
+    await this.output.commit()
+    return { sizeBytes, tensorBytes: places.reduce((sum, p) => sum + p.bytes, 0), resumed }
+  }
+
+  private progress(tensor: string, done: number): void {
+    this.options.onEvent?.({
+      event: 'progress',
+      name: this.options.name,
+      done,
+      total: this.total,
+      unit: 'bytes',
+      tensor,
+    })
+  }
+
+  private checkSignal(): void {
+    if (!this.options.signal?.aborted) return
+    throw new InterruptedError(`Interrupted while writing "${this.output.name}"`, {
+      file: this.output.name,
+      done: this.done,
+      total: this.total,
+      hint: `type the same command again to go on; delete "${this.output.partial}" to give up`,
+    })
+  }
+
+  private async copy(job: CopyJob): Promise<Finished['places']> {
+    const place = this.sink.place(job.output, job.inputBytes)
+    let crc = 0
+    for (let at = 0; at < job.inputBytes; at += COPY_BYTES) {
+      this.checkSignal()
+      const bytes = await job.read(at, Math.min(job.inputBytes, at + COPY_BYTES))
+      crc = this.output.checksum(bytes, crc)
+      await this.sink.write(place, at, bytes)
+    }
+    return [{ ...place, crc }]
+  }
+
+  private async compute(job: ComputeJob, first: Promise<RawTensor> | undefined): Promise<Finished['places']> {
+    const slices = slicesOf(job)
+    if (slices.length > 1) return this.computeSliced(job, slices, first)
+    const made: (Place & { crc: number })[] = []
+    for (const { name, tensor } of await job.run(await first!, 0)) {
+      const place = this.sink.place({ name, dtype: tensor.dtype, shape: tensor.shape }, tensor.data.byteLength)
+      await this.sink.write(place, 0, tensor.data)
+      made.push({ ...place, crc: this.output.checksum(tensor.data) })
+    }
+    return made
+  }
+
+  private async computeSliced(
+    job: ComputeJob,
+    slices: readonly (readonly [number, number])[],
+    first: Promise<RawTensor> | undefined,
+  ): Promise<Finished['places']> {
+    const made = job.outputs!.map((o) => ({ place: undefined as Place | undefined, output: o, at: 0, crc: 0 }))
+    let next = first
+    for (const [i, [from]] of slices.entries()) {
+      this.checkSignal()
+      const input = await next!
+      next = slices[i + 1] && hold(job.load(...slices[i + 1]))
+      for (const [k, { tensor }] of (await job.run(input, from)).entries()) {
+        const { data } = tensor
+        const target = made[k]
+        target.place ??= this.sink.place(target.output, (data.byteLength / (slices[i][1] - from)) * job.slice!.rows)
+        await this.sink.write(target.place, target.at, data)
+        target.crc = this.output.checksum(data, target.crc)
+        target.at += data.byteLength
+      }
+      this.progress(job.name, this.done + Math.floor((job.inputBytes * (i + 1)) / slices.length))
+    }
+    return made.map(({ place, crc }) => ({ ...place!, crc }))
+  }
+
+  /** Jobs of the interrupted run whose bytes are there and have their checksum. */
+  private async resumable(): Promise<Map<string, Finished>> {
+    const names = new Set(this.jobs.map((job) => job.name))
+    const finished = new Map<string, Finished>()
+    for (const entry of this.journal.entries) {
+      const candidate = asFinished(entry)
+      if (candidate && names.has(candidate.job) && (await this.isIntact(candidate)))
+        finished.set(candidate.job, candidate)
+    }
+    return finished
+  }
+
+  private async isIntact({ places }: Finished): Promise<boolean> {
+    for (const { file, at, bytes, crc } of places) {
+      const source = await this.output.reopen(file).catch(() => undefined) // absent: the job runs again
+      if (!source) return false
+      try {
+        if (at + bytes > source.size) return false
+        let found = 0
+        for (let from = 0; from < bytes; from += COPY_BYTES)
+          found = this.output.checksum(await source.read(at + from, Math.min(COPY_BYTES, bytes - from)), found)
+        if (found !== crc) return false
+      } finally {
+        await source.close()
+      }
+    }
+    return true
+  }
+}
+
+/** The row ranges of a job; one range where it is computed whole. */
+function slicesOf(job: ComputeJob): (readonly [number, number])[] {
+  const rows = job.slice?.rows ?? 0
+  if (!job.slice || rows === 0) return [[0, rows]]
+  const perRow = job.inputBytes / rows
+  const step = Math.max(1, Math.floor(SLICE_BYTES / (perRow * job.slice.step))) * job.slice.step
+  const slices: (readonly [number, number])[] = []
+  for (let from = 0; from < rows; from += step) slices.push([from, Math.min(rows, from + step)])
+  return slices
+}
+
+/** Starts reading a job's (first) input. */
+function prefetch(job: Job | undefined): Promise<RawTensor> | undefined {
+  if (!job || job.action === 'copy') return undefined
+  return hold(job.load(...slicesOf(job)[0]))
+}
+
+/** A promise whose failure is reported where it is awaited, not before. */
+function hold<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined)
+  return promise
+}
+
+function asFinished(entry: JournalEntry): Finished | undefined {
+  return typeof entry.job === 'string' && Array.isArray(entry.places) ? (entry as unknown as Finished) : undefined
+}
