@@ -24,6 +24,8 @@ export interface ConvertOptions extends WorkOptions {
   readonly name: string
   /** Identifies source, config and version: see workKey. */
   readonly key: string
+  /** Input bytes of a slice, where a job can be sliced. */
+  readonly sliceBytes?: number
   /** Runs after the tensors and before the output appears: config.json and other files. */
   finish?(): Promise<void>
 }
@@ -69,6 +71,7 @@ class Run {
   private readonly journal: Journal
   private readonly options: ConvertOptions
   private readonly total: number
+  private readonly sliceBytes: number
   private done = 0
 
   constructor(jobs: readonly Job[], sink: TensorSink, output: OutputStore, journal: Journal, options: ConvertOptions) {
@@ -77,6 +80,7 @@ class Run {
     this.output = output
     this.journal = journal
     this.options = options
+    this.sliceBytes = options.sliceBytes ?? SLICE_BYTES
     this.total = jobs.reduce((sum, job) => sum + job.inputBytes, 0)
   }
 
@@ -88,11 +92,11 @@ class Run {
     for (const job of this.jobs) if (finished.has(job.name)) this.done += job.inputBytes
     const resumed = this.jobs.length - left.length
     if (resumed > 0) this.options.onEvent?.({ event: 'step', name: 'resume', done: resumed, total: this.jobs.length })
-    let next = prefetch(left[0])
+    let next = this.prefetch(left[0])
     for (const [i, job] of left.entries()) {
       this.checkSignal()
       const current = next
-      next = prefetch(left[i + 1])
+      next = this.prefetch(left[i + 1])
       const made = await (job.action === 'copy' ? this.copy(job) : this.compute(job, current))
       places.push(...made)
       await this.journal.append({ job: job.name, places: made })
@@ -104,6 +108,12 @@ class Run {
     await this.options.finish?.()
     await this.output.commit()
     return { sizeBytes, tensorBytes: places.reduce((sum, p) => sum + p.bytes, 0), resumed }
+  }
+
+  /** Starts reading a job's (first) input. */
+  private prefetch(job: Job | undefined): Promise<RawTensor> | undefined {
+    if (!job || job.action === 'copy') return undefined
+    return hold(job.load(...slicesOf(job, this.sliceBytes)[0]))
   }
 
   private progress(tensor: string, done: number): void {
@@ -140,7 +150,7 @@ class Run {
   }
 
   private async compute(job: ComputeJob, first: Promise<RawTensor> | undefined): Promise<Finished['places']> {
-    const slices = slicesOf(job)
+    const slices = slicesOf(job, this.sliceBytes)
     if (slices.length > 1) return this.computeSliced(job, slices, first)
     const made: (Place & { crc: number })[] = []
     for (const { name, tensor } of await job.run(await first!, 0)) {
@@ -206,20 +216,14 @@ class Run {
 }
 
 /** The row ranges of a job; one range where it is computed whole. */
-function slicesOf(job: ComputeJob): (readonly [number, number])[] {
+function slicesOf(job: ComputeJob, sliceBytes: number): (readonly [number, number])[] {
   const rows = job.slice?.rows ?? 0
   if (!job.slice || rows === 0) return [[0, rows]]
   const perRow = job.inputBytes / rows
-  const step = Math.max(1, Math.floor(SLICE_BYTES / (perRow * job.slice.step))) * job.slice.step
+  const step = Math.max(1, Math.floor(sliceBytes / (perRow * job.slice.step))) * job.slice.step
   const slices: (readonly [number, number])[] = []
   for (let from = 0; from < rows; from += step) slices.push([from, Math.min(rows, from + step)])
   return slices
-}
-
-/** Starts reading a job's (first) input. */
-function prefetch(job: Job | undefined): Promise<RawTensor> | undefined {
-  if (!job || job.action === 'copy') return undefined
-  return hold(job.load(...slicesOf(job)[0]))
 }
 
 /** A promise whose failure is reported where it is awaited, not before. */

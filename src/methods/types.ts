@@ -1,4 +1,5 @@
 // What a method owes, as one record. A method knows weights and core only: no device, no file container, no model family.
+import type { GgufMetadata } from '../checkpoint/gguf/metadata.ts'
 import type { ByteSource } from '../checkpoint/types.ts'
 import type { DType, RawTensor } from '../core/dtypes.ts'
 import type { JsonObject } from '../core/json.ts'
@@ -57,6 +58,27 @@ export interface QuantizeInput<S> {
   readonly kernels?: QuantizerKernels
   /** Receives what the user should know about this tensor. */
   warn?(message: string): void
+  /** Row of the whole tensor that `tensor` begins with, where it is a slice (see sliceRows); for messages. */
+  readonly firstRow?: number
+}
+
+/** A stored tensor without its bytes. `dtype` is the container's spelling. */
+export interface TensorSpec {
+  readonly name: string
+  readonly dtype: string
+  readonly shape: readonly number[]
+}
+
+/** What a method whose container is GGUF says of the whole file. */
+export interface GgufFileRules<C> {
+  /** True where the file made from a model folder is the converter's own, in its order, not llama-quantize's. */
+  isConverters(config: C): boolean
+  /** `general.file_type`. */
+  fileType(config: C): number
+  /** Key-values of the file that is made of one with `source`'s. */
+  metadata(source: GgufMetadata, config: C): GgufMetadata
+  /** Order of the tensors in the file. */
+  order(a: { readonly name: string }, b: { readonly name: string }): number
 }
 
 /** A tensor to be stored, under its full name. */
@@ -87,6 +109,8 @@ export interface StoredLayout<C, S> {
     settings: S,
     kernels?: QuantizerKernels,
   ): NamedTensor[] | Promise<NamedTensor[]>
+  /** What `write` will give, where it is known before any byte is read; then results are written straight to their final place. */
+  outputs?(info: TensorInfo, settings: S): readonly TensorSpec[] | undefined
   /** True where `name` (`P.weight`) is stored quantised. */
   isStored(name: string, reader: StoredReader<C>): boolean
   /** Reads the weight `name` of logical shape [N, K]. */
@@ -133,6 +157,13 @@ export interface Method<C = unknown, S = unknown> {
   loadFiles?(config: C, open: (path: string) => Promise<ByteSource>): Promise<C>
   plan(tensors: readonly TensorInfo[], model: ModelInfo, config: C): QuantizationPlan<S>
   quantize(input: QuantizeInput<S>): Promise<QuantizedWeight>
+  /**
+   * Rows that can be quantised on their own, or a multiple of them: the bytes of the stored tensors are then those of the slices joined.
+   * Undefined where only the whole tensor will do.
+   */
+  sliceRows?(info: TensorInfo, settings: S): number | undefined
+  /** For methods whose container is GGUF. */
+  readonly file?: GgufFileRules<C>
   readonly stored: StoredLayout<C, S>
   /** Dtype in which the reference restores floats from a stored weight (`dequantize()`); logits use float32. */
   restoreDtype?(weight: QuantizedWeight, config: C): DType

@@ -1,31 +1,71 @@
-// The verb: a float checkpoint in, a quantised one out, tensor by tensor. Results are written to a spool and assembled at the end,
-// because a stored tensor's length may be known only after quantising (the quant_state of bitsandbytes).
-
-import { type SafetensorsEntry, safetensorsHeader, safetensorsOrder } from '../checkpoint/safetensors.ts'
-import type { OutputStore } from '../checkpoint/types.ts'
-import { elementCount } from '../core/dtypes.ts'
+// The verb: a float model in, a quantised one out, in the container of the method. Planned whole, then run by the engine of convert/.
+import type { Checkpoint, OutputStore } from '../checkpoint/types.ts'
+import { convert, workKey } from '../convert/engine.ts'
+import { copyOtherFiles, writeConfig } from '../convert/files.ts'
+import { type Job, outputsOf } from '../convert/plan.ts'
+import { GGUF_FILE } from '../convert/save.ts'
+import { GgufSink, SafetensorsSink, SpooledSafetensorsSink, type TensorSink } from '../convert/sink.ts'
+import { elementCount, type FloatDType, torchName } from '../core/dtypes.ts'
+import { UnsupportedError } from '../core/errors.ts'
 import type { WorkOptions } from '../core/events.ts'
-import { type JsonObject, writeJson } from '../core/json.ts'
-import type { Method, NamedTensor, QuantizerKernels } from '../methods/types.ts'
-import { type ModelSource, modelInfo, readTensor, tensorInfos } from '../models/source.ts'
+import type { JsonObject } from '../core/json.ts'
+import { VERSION } from '../core/version.ts'
+import type { Method, ModelInfo, QuantizationPlan, QuantizerKernels, TensorInfo } from '../methods/types.ts'
+import { type ModelSource, modelInfo, tensorInfos } from '../models/source.ts'
+import { quantizeJobs } from './jobs.ts'
 
 export interface QuantizeResult {
+  /** The final path. */
+  readonly out: string
+  /** Bytes of the files that hold the tensors. */
   readonly sizeBytes: number
   readonly bitsPerWeight: number
+  /** Tensors that were quantised. */
   readonly quantized: number
+  /** Tensors that stay as they were, with the reason. */
   readonly skipped: readonly { name: string; reason: string }[]
   readonly warnings: readonly string[]
+  /** Tensors taken from an interrupted run. */
+  readonly resumed: number
   readonly elapsedMs: number
 }
 
 export interface QuantizeOptions extends WorkOptions {
   readonly kernels?: QuantizerKernels
+  /** `--dtype`: floats are cast to it first, and config.json says so. */
+  readonly dtype?: FloatDType
+  readonly maxShardBytes?: number
+  /** The model folder seen as the converter's GGUF file of this `general.file_type`; needed where a method's container is GGUF. */
+  ggufView?(source: ModelSource, fileType: number | undefined): Promise<Checkpoint>
+  /** Anything else that decides the result (hash of an importance matrix ...), for resuming. */
+  readonly fingerprint?: unknown
 }
 
-/** Files of the source that are copied as they are. */
-const NOT_COPIED = /\.(safetensors|bin|pt|pth|gguf|ckpt)$|^config\.json$|\.index\.json$/
+/** What will be done, before a byte is read: printed by `explain`, run by quantizeModel. */
+export interface QuantizeWork {
+  readonly plan: QuantizationPlan<unknown>
+  readonly infos: readonly TensorInfo[]
+  readonly jobs: readonly Job[]
+  readonly warnings: readonly string[]
+  sink(output: OutputStore): TensorSink
+  /** Files beside the tensors. */
+  finish(output: OutputStore): Promise<void>
+}
 
-/** Quantises `source` with `method` into `output` (Hugging Face form, one shard). */
+/** Plans the work. Throws UnsupportedError where source and method do not fit, ConfigError where the method cannot meet its config. */
+export async function planQuantize(
+  source: ModelSource,
+  method: Method,
+  config: unknown,
+  options: QuantizeOptions = {},
+): Promise<QuantizeWork> {
+  refuseQuantized(source, method)
+  return method.container === 'gguf'
+    ? planGguf(source, method, config, options)
+    : planSafetensors(source, method, config, options)
+}
+
+/** Quantises `source` with `method` into `output`; what an interrupted run of the same work has done is not done again. */
 export async function quantizeModel(
   source: ModelSource,
   method: Method,
@@ -34,95 +74,164 @@ export async function quantizeModel(
   options: QuantizeOptions = {},
 ): Promise<QuantizeResult> {
   const started = performance.now()
-  const { infos, stored } = tensorInfos(source)
-  const plan = method.plan(infos, modelInfo(source), config)
-  for (const message of plan.warnings) options.onEvent?.({ event: 'warning', message })
-  const spool = await output.create('spool')
-  const entries: (SafetensorsEntry & { at: number; bytes: number })[] = []
-  let at = 0
-  let quantized = 0
-  const total = stored.reduce((sum, t) => sum + t.byteLength, 0)
-  let done = 0
-  for (const [i, info] of infos.entries()) {
-    options.signal?.throwIfAborted()
-    const step = plan.tensors[i]
-    let tensors: NamedTensor[]
-    const tensor = await readTensor(source.checkpoint, info.name)
-    if (step.action === 'quantize') {
-      const weight = await method.quantize({
-        name: info.name,
-        tensor,
-        settings: step.settings,
-        kernels: options.kernels,
-        warn: (message) => options.onEvent?.({ event: 'warning', message }),
-      })
-      tensors = await method.stored.write(info.name, weight, step.settings, options.kernels)
-      quantized++
-    } else tensors = [{ name: info.name, tensor }]
-    for (const { name, tensor } of tensors) {
-      await spool.write(tensor.data)
-      entries.push({ name, dtype: tensor.dtype, shape: tensor.shape, at, bytes: tensor.data.byteLength })
-      at += tensor.data.byteLength
-    }
-    done += stored[i].byteLength
-    options.onEvent?.({ event: 'progress', name: 'quantize', done, total, unit: 'bytes', tensor: info.name })
-  }
-  await spool.close()
-  const sizeBytes = await assemble(output, entries)
-  await writeConfig(source, plan.storedConfig, output)
-  await copyOthers(source, output)
-  await output.commit()
-  const weights = infos.reduce((sum, t) => sum + elementCount(t.shape), 0)
-  const skipped = infos.flatMap((info, i) => {
-    const step = plan.tensors[i]
-    return step.action === 'keep' && step.reason ? [{ name: info.name, reason: step.reason }] : []
+  const work = await planQuantize(source, method, config, options)
+  const { infos, plan, jobs } = work
+  for (const message of work.warnings) options.onEvent?.({ event: 'warning', message })
+  const key = await sourceKey(source.checkpoint, [
+    VERSION,
+    method.name,
+    plan.storedConfig,
+    options.dtype,
+    options.maxShardBytes,
+    options.fingerprint,
+    jobs.map((job) => [job.name, job.action, outputsOf(job)]),
+  ])
+  const { onEvent, signal } = options
+  const result = await convert(jobs, work.sink(output), output, {
+    name: 'quantize',
+    key,
+    onEvent,
+    signal,
+    finish: () => work.finish(output),
   })
+  const weights = infos.reduce((sum, t) => sum + elementCount(t.shape), 0)
   return {
-    sizeBytes,
-    bitsPerWeight: (at * 8) / weights,
-    quantized,
-    skipped,
-    warnings: plan.warnings,
+    out: output.name,
+    sizeBytes: result.sizeBytes,
+    bitsPerWeight: (result.tensorBytes * 8) / weights,
+    quantized: plan.tensors.filter((t) => t.action === 'quantize').length,
+    skipped: infos.flatMap(({ name }, i) => {
+      const step = plan.tensors[i]
+      return step.action === 'keep' && step.reason ? [{ name, reason: step.reason }] : []
+    }),
+    warnings: work.warnings,
+    resumed: result.resumed,
     elapsedMs: performance.now() - started,
   }
 }
 
-async function assemble(
-  output: OutputStore,
-  entries: (SafetensorsEntry & { at: number; bytes: number })[],
-): Promise<number> {
-  entries.sort(safetensorsOrder)
-  const { header, total } = safetensorsHeader(entries, new Map([['format', 'pt']]))
-  const spool = await output.reopen('spool')
-  const file = await output.create('model.safetensors')
-  await file.write(header)
-  for (const entry of entries) await file.write(await spool.read(entry.at, entry.bytes))
-  await file.close()
-  await spool.close()
-  await output.remove('spool')
-  return total
-}
-
-async function writeConfig(
-  source: ModelSource,
-  quantizationConfig: JsonObject | null,
-  output: OutputStore,
-): Promise<void> {
-  const config: JsonObject = { ...source.configJson }
-  if (quantizationConfig) config.quantization_config = quantizationConfig
-  const file = await output.create('config.json')
-  await file.write(new TextEncoder().encode(`${writeJson(config)}\n`))
-  await file.close()
-}
-
-async function copyOthers(source: ModelSource, output: OutputStore): Promise<void> {
-  const { files } = source.checkpoint
-  for (const name of await files.list()) {
-    if (NOT_COPIED.test(name)) continue
-    const from = await files.open(name)
-    const to = await output.create(name)
-    await to.write(await from.read(0, from.size))
-    await to.close()
-    await from.close()
+function refuseQuantized(source: ModelSource, method: Method): void {
+  const { checkpoint } = source
+  const { name } = checkpoint.files
+  if (checkpoint.format === 'gguf') {
+    if (method.container === 'gguf') return // GGUF to GGUF follows the method's own rule (--allow-requantize)
+    throw new UnsupportedError(`Cannot quantise "${name}" with ${method.name}: it is a GGUF file`, {
+      file: name,
+      method: method.name,
+      hint: `start from the model folder in Hugging Face form, or use --method gguf`,
+    })
   }
+  if (source.method)
+    throw new UnsupportedError(`Cannot quantise "${name}": it is already quantised with ${source.method.name}`, {
+      file: name,
+      method: source.method.name,
+      hint: 'start from the float original: quantising twice loses quality',
+    })
+}
+
+async function planSafetensors(
+  source: ModelSource,
+  method: Method,
+  config: unknown,
+  options: QuantizeOptions,
+): Promise<QuantizeWork> {
+  const { checkpoint } = source
+  const { infos } = tensorInfos(source)
+  const plan = method.plan(infos, modelInfo(source), config)
+  const jobs = quantizeJobs(checkpoint, infos, method, plan, options)
+  const outputs = jobs.map(outputsOf)
+  const sinkOptions = {
+    metadata: new Map([['format', 'pt']]),
+    maxShardBytes: options.maxShardBytes,
+    parameters: infos.reduce((sum, t) => sum + elementCount(t.shape), 0),
+  }
+  const known = outputs.every((o) => o !== undefined)
+  return {
+    plan,
+    infos,
+    jobs,
+    warnings: [...source.warnings, ...plan.warnings],
+    sink: (output) =>
+      known
+        ? new SafetensorsSink(output, outputs.flat(), sinkOptions)
+        : new SpooledSafetensorsSink(output, sinkOptions),
+    finish: async (output) => {
+      await writeConfig(output, editedConfig(source.configJson, plan.storedConfig, options.dtype))
+      await copyOtherFiles(checkpoint.files, output)
+    },
+  }
+}
+
+/** config.json with the quantization_config added, and the dtype under the spelling that is there. */
+function editedConfig(config: JsonObject, quantization: JsonObject | null, dtype: FloatDType | undefined): JsonObject {
+  const edited: JsonObject = { ...config }
+  if (quantization) edited.quantization_config = quantization
+  if (dtype)
+    edited[config.torch_dtype !== undefined && config.dtype === undefined ? 'torch_dtype' : 'dtype'] = torchName(dtype)
+  return edited
+}
+
+async function planGguf(
+  source: ModelSource,
+  method: Method,
+  config: unknown,
+  options: QuantizeOptions,
+): Promise<QuantizeWork> {
+  const rules = method.file!
+  const isFolder = source.checkpoint.format !== 'gguf'
+  const isConverters = isFolder && rules.isConverters(config)
+  const view = isFolder
+    ? await options.ggufView?.(source, isConverters ? rules.fileType(config) : undefined)
+    : source.checkpoint
+  if (!view)
+    throw new UnsupportedError(`Cannot write "${source.checkpoint.files.name}" as GGUF: its names are not known`, {
+      file: source.checkpoint.files.name,
+    })
+  const metadata = view.metadata as ReadonlyMap<string, never>
+  const infos = [...view.tensors.values()].map(ggufInfo)
+  const plan = method.plan(infos, ggufModelInfo(source, view), config)
+  const jobs = quantizeJobs(view, infos, method, plan, { ...options, dtype: undefined, isView: isFolder })
+  if (!isConverters) jobs.sort(rules.order)
+  const tensors = jobs.flatMap((job) => outputsOf(job)!)
+  const out = isConverters ? metadata : rules.metadata(metadata, config)
+  return {
+    plan,
+    infos,
+    jobs,
+    warnings: [...new Set([...source.warnings, ...view.warnings, ...plan.warnings])],
+    sink: (output) => new GgufSink(output, output.single ?? GGUF_FILE, out, tensors),
+    finish: async () => {},
+  }
+}
+
+function ggufInfo({
+  name,
+  shape,
+  dtype,
+}: TensorInfo | { name: string; shape: readonly number[]; dtype: string }): TensorInfo {
+  const isMatrix = shape.length > 1 && !name.endsWith('_norm.weight')
+  const role =
+    name === 'output.weight' ? 'head' : name === 'token_embd.weight' ? 'embedding' : isMatrix ? 'linear' : 'other'
+  return { name, shape, dtype, role }
+}
+
+function ggufModelInfo(source: ModelSource, view: Checkpoint): ModelInfo {
+  const architecture = view.metadata.get('general.architecture') as { value?: unknown } | undefined
+  return {
+    ...modelInfo(source),
+    container: source.checkpoint.format,
+    ggufArchitecture: String(architecture?.value ?? ''),
+  }
+}
+
+/** Identifies the source's files (size and time of change too) together with what is made of them. */
+async function sourceKey(checkpoint: Checkpoint, parts: unknown): Promise<string> {
+  const tensors = [...checkpoint.tensors.values()].map((t) => [t.name, t.dtype, t.shape, t.file, t.offset])
+  const files: unknown[] = []
+  for (const name of new Set([...checkpoint.tensors.values()].map((t) => t.file))) {
+    const file = await checkpoint.files.open(name)
+    files.push([name, file.size, file.modifiedMs])
+    await file.close()
+  }
+  return workKey([files, tensors, parts])
 }

@@ -1,9 +1,11 @@
 import type { Method } from '../types.ts'
 import { FLAG_KEYS, fromFlags, type Gguf, type GgufSettings, parseConfig } from './config.ts'
+import { fileType } from './file-types.ts'
 import { readImatrix } from './imatrix.ts'
+import { quantizedMetadata } from './metadata.ts'
 import { quantize } from './quantize.ts'
 import { stored } from './stored.ts'
-import { plan } from './type-rules.ts'
+import { isConverters, plan, quantizerOrder } from './type-rules.ts'
 
 export const gguf: Method<Gguf, GgufSettings> = {
   name: 'gguf',
@@ -24,6 +26,14 @@ export const gguf: Method<Gguf, GgufSettings> = {
   plan,
   quantize,
   stored,
+  // Experts with an importance of their own need the whole tensor; rows of all others are independent.
+  sliceRows: (info, { importance }) => (importance && importance.length !== info.shape.at(-1) ? undefined : 1),
+  file: {
+    isConverters,
+    fileType: (config) => fileType(config.type).id,
+    metadata: quantizedMetadata,
+    order: quantizerOrder,
+  },
   async loadFiles(config, open) {
     if (config.imatrix === null) return config
     const source = await open(config.imatrix)

@@ -58,4 +58,10 @@ function checkSize(name: string, type: string, shape: readonly number[], data: U
     })
 }
 
-export const stored: StoredLayout<Gguf, GgufSettings> = { suffixes: [], write, isStored, read }
+export const stored: StoredLayout<Gguf, GgufSettings> = {
+  suffixes: [],
+  write,
+  outputs: ({ name, shape }, { type }) => [{ name, dtype: type, shape }],
+  isStored,
+  read,
+}

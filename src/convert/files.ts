@@ -1,0 +1,47 @@
+// The files of a model that are not its weights: config.json edited without loss, everything else copied.
+import { INDEX_FILE, SINGLE_FILE } from '../checkpoint/shards.ts'
+import type { FileSet, OutputStore } from '../checkpoint/types.ts'
+import { type JsonObject, writeJson } from '../core/json.ts'
+import { COPY_BYTES } from './sink.ts'
+
+/** Weights of any framework, and what belongs to them. */
+const WEIGHTS = /\.(safetensors|bin|pt|pth|ckpt|pkl|gguf|h5|msgpack|onnx|onnx_data|ot|tflite|npz)$|\.index\.json$/
+
+/** Writes a file of text. */
+export async function writeText(output: OutputStore, name: string, text: string): Promise<void> {
+  const sink = await output.create(name)
+  await sink.write(new TextEncoder().encode(text))
+  await sink.close()
+}
+
+/** config.json as the reference writes it: sorted keys, indent 2, final newline; numbers keep their spelling. */
+export async function writeConfig(output: OutputStore, config: JsonObject): Promise<void> {
+  await writeText(output, 'config.json', `${writeJson(config)}\n`)
+}
+
+/** Copies one file in pieces, under another name if `to` says so. */
+export async function copyFile(files: FileSet, name: string, output: OutputStore, to = name): Promise<void> {
+  const from = await files.open(name)
+  try {
+    const sink = await output.create(to)
+    for (let at = 0; at < from.size; at += COPY_BYTES)
+      await sink.write(await from.read(at, Math.min(COPY_BYTES, from.size - at)))
+    await sink.close()
+  } finally {
+    await from.close()
+  }
+}
+
+/** Copies generation_config.json, the tokenizer and whatever else lies beside the weights, config.json excepted. */
+export async function copyOtherFiles(files: FileSet, output: OutputStore): Promise<void> {
+  for (const name of await files.list())
+    if (name !== 'config.json' && !WEIGHTS.test(name)) await copyFile(files, name, output)
+}
+
+/** Copies a folder in Hugging Face form as it is: its shards, index, config.json and all other files. */
+export async function copyFolder(files: FileSet, weights: readonly string[], output: OutputStore): Promise<void> {
+  const own = [...weights, 'config.json']
+  if (!weights.includes(SINGLE_FILE)) own.push(INDEX_FILE)
+  for (const name of own) if (await files.has(name)) await copyFile(files, name, output)
+  await copyOtherFiles(files, output)
+}

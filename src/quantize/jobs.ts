@@ -1,0 +1,119 @@
+// From a method's plan to the engine's jobs: what is quantised, what is cast, what is copied byte for byte.
+import type { Checkpoint, StoredTensor } from '../checkpoint/types.ts'
+import type { ComputeJob, CopyJob, Job } from '../convert/plan.ts'
+import { copyJob } from '../convert/save.ts'
+import { type DType, type FloatDType, isFloat, type RawTensor, rawTensor } from '../core/dtypes.ts'
+import { FileError } from '../core/errors.ts'
+import { fromFloat32, toFloat32 } from '../core/half.ts'
+import type { Method, QuantizationPlan, QuantizerKernels, TensorInfo } from '../methods/types.ts'
+
+export interface JobOptions {
+  readonly kernels?: QuantizerKernels
+  /** Floats are cast to it first. */
+  readonly dtype?: FloatDType
+  /** The checkpoint computes its tensors (a view): each is read once, whole. */
+  readonly isView?: boolean
+}
+
+/** One job a tensor, in the order given. */
+export function quantizeJobs<S>(
+  checkpoint: Checkpoint,
+  infos: readonly TensorInfo[],
+  method: Method<unknown, S>,
+  plan: QuantizationPlan<S>,
+  options: JobOptions,
+): Job[] {
+  return infos.map((info, i) => {
+    const step = plan.tensors[i]
+    if (step.action === 'quantize') return quantizeJob(checkpoint, info, method, step.settings, options)
+    if (options.dtype && isFloat(info.dtype) && info.dtype !== options.dtype)
+      return castJob(checkpoint, info, options.dtype, options)
+    return keepJob(checkpoint, info.name, options)
+  })
+}
+
+function stored(checkpoint: Checkpoint, name: string): StoredTensor {
+  const tensor = checkpoint.tensors.get(name)
+  if (tensor) return tensor
+  throw new FileError(`Cannot read "${checkpoint.files.name}": tensor "${name}" is missing`, { tensor: name })
+}
+
+function keepJob(checkpoint: Checkpoint, name: string, { isView }: JobOptions): CopyJob {
+  const job = copyJob(checkpoint, name)
+  if (!isView) return job
+  const bytes = readOnce(checkpoint, stored(checkpoint, name))
+  return { ...job, read: bytes }
+}
+
+function quantizeJob<S>(
+  checkpoint: Checkpoint,
+  info: TensorInfo,
+  method: Method<unknown, S>,
+  settings: S,
+  options: JobOptions,
+): ComputeJob {
+  const outputs = method.stored.outputs?.(info, settings)
+  const step = outputs && method.sliceRows?.(info, settings)
+  return {
+    ...loader(checkpoint, info.name, step, options),
+    action: 'quantize',
+    outputs,
+    run: async (input, firstRow) => {
+      const tensor = cast(input, options)
+      const { kernels } = options
+      const weight = await method.quantize({ name: info.name, tensor, settings, kernels, firstRow })
+      return method.stored.write(info.name, weight, settings, kernels)
+    },
+  }
+}
+
+function castJob(checkpoint: Checkpoint, info: TensorInfo, dtype: FloatDType, options: JobOptions): ComputeJob {
+  return {
+    ...loader(checkpoint, info.name, 1, options),
+    action: 'cast',
+    outputs: [{ name: info.name, dtype, shape: info.shape }],
+    run: async (input) => [{ name: info.name, tensor: cast(input, options) }],
+  }
+}
+
+/** The part of a job that reads: whole, or by slices of rows where `step` is set. */
+function loader(checkpoint: Checkpoint, name: string, step: number | undefined, { isView }: JobOptions) {
+  const tensor = stored(checkpoint, name)
+  const { shape } = tensor
+  const rows = shape.length === 0 ? 1 : shape.slice(0, -1).reduce((a, b) => a * b, 1)
+  const columns = shape.at(-1) ?? 1
+  const rowBytes = tensor.byteLength / rows
+  const read = isView ? readOnce(checkpoint, tensor) : (from: number, to: number) => checkpoint.read(tensor, from, to)
+  const sliced = step !== undefined && rows > step && Number.isInteger(rowBytes)
+  return {
+    name,
+    inputBytes: tensor.byteLength,
+    slice: sliced ? { rows, step } : undefined,
+    load: async (from: number, to: number): Promise<RawTensor> => {
+      if (!sliced || to - from === rows) return raw(tensor, shape, await read(0, tensor.byteLength))
+      return raw(tensor, [to - from, columns], await read(from * rowBytes, to * rowBytes))
+    },
+  }
+}
+
+/** A GGUF block type is no DType, but the method that is given it knows its name. */
+function raw(tensor: StoredTensor, shape: readonly number[], data: Uint8Array): RawTensor {
+  return rawTensor(tensor.dtype as DType, shape, data)
+}
+
+/** Reads a computed tensor whole at the first range and gives ranges of it until the last one. */
+function readOnce(checkpoint: Checkpoint, tensor: StoredTensor): (from: number, to: number) => Promise<Uint8Array> {
+  let whole: Promise<Uint8Array> | undefined
+  return async (from, to) => {
+    whole ??= checkpoint.read(tensor)
+    const bytes = (await whole).subarray(from, to)
+    if (to >= tensor.byteLength) whole = undefined
+    return bytes
+  }
+}
+
+function cast(tensor: RawTensor, { dtype, kernels }: JobOptions): RawTensor {
+  if (!dtype || !isFloat(tensor.dtype) || tensor.dtype === dtype) return tensor
+  const values = kernels ? kernels.toFloat32(tensor) : toFloat32(tensor)
+  return { dtype, shape: tensor.shape, data: fromFloat32(values, dtype) }
+}

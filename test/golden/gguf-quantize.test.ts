@@ -1,0 +1,65 @@
+// Whole files of llama-quantize: a float GGUF file goes through the engine and comes out with the reference's sha256.
+import { createHash } from 'node:crypto'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { GgufKeys } from '../../src/checkpoint/gguf/metadata.ts'
+import { localFiles, openFile } from '../../src/checkpoint/node/files.ts'
+import { outputStore } from '../../src/checkpoint/node/output.ts'
+import { openCheckpoint } from '../../src/checkpoint/open.ts'
+import { gguf } from '../../src/methods/gguf/index.ts'
+import { methodNamed } from '../../src/methods/index.ts'
+import type { ModelSource } from '../../src/models/source.ts'
+import { quantizeModel } from '../../src/quantize/quantize.ts'
+import { fixture } from '../support/fixtures.ts'
+
+const FOLDER = fixture('gguf/models')
+let out: string
+beforeAll(async () => {
+  out = await mkdtemp(join(tmpdir(), 'fewbit-gguf-'))
+})
+afterAll(() => rm(out, { recursive: true, force: true }))
+
+/** What quantize asks of a model, from the file's own keys. */
+async function source(file: string): Promise<ModelSource> {
+  const checkpoint = await openCheckpoint(await localFiles(join(FOLDER, file)))
+  const keys = new GgufKeys(checkpoint.metadata, file)
+  const config = {
+    modelType: 'llama',
+    tied: !checkpoint.tensors.has('output.weight'),
+    layers: keys.number('llama.block_count'),
+    heads: keys.number('llama.attention.head_count'),
+    kvHeads: keys.number('llama.attention.head_count_kv'),
+  }
+  return { checkpoint, config, warnings: [], method: undefined } as unknown as ModelSource
+}
+
+const { models } = JSON.parse(await readFile(join(FOLDER, 'models.json'), 'utf8')) as {
+  models: Record<string, { files: Record<string, { sha256: string; options: string[] | null }> }>
+}
+/** Names of models.json that are plain file types of this release. */
+const TYPES = ['Q4_0', 'Q8_0', 'Q4_K_M', 'Q5_0', 'Q5_K_M', 'Q6_K', 'Q4_1', 'Q5_1', 'Q4_K_S', 'Q5_K_S']
+const cases = Object.entries(models).flatMap(([model, { files }]) =>
+  TYPES.filter((type) => files[type]).map((type) => [model, type, files[type].sha256] as const),
+)
+
+describe('quantising a float file', () => {
+  test.each(cases)('%s as %s', async (model, type, sha256) => {
+    const path = join(out, `${model}-${type}.gguf`)
+    const flags = gguf.fromFlags({ type: type.toLowerCase() })
+    const method = methodNamed('gguf')
+    const float = await source(`${model}-f16.gguf`)
+    const store = await outputStore(path, { force: false, single: true })
+    const result = await quantizeModel(float, method, method.parseConfig(flags), store)
+    expect(
+      createHash('sha256')
+        .update(await readFile(path))
+        .digest('hex'),
+    ).toBe(sha256)
+    const file = await openFile(path)
+    expect(result).toMatchObject({ out: path, sizeBytes: file.size, resumed: 0 })
+    await file.close()
+    await float.checkpoint.close()
+  })
+})
