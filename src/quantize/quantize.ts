@@ -1,5 +1,7 @@
 // The verb: a float model in, a quantised one out, in the container of the method. Planned whole, then run by the engine of convert/.
-import type { Checkpoint, OutputStore } from '../checkpoint/types.ts'
+import type { GgufValue } from '../checkpoint/gguf/metadata.ts'
+import { ggufMetadata } from '../checkpoint/gguf/open.ts'
+import type { Checkpoint, OutputStore, StoredTensor } from '../checkpoint/types.ts'
 import { convert, workKey } from '../convert/engine.ts'
 import { copyOtherFiles, writeConfig } from '../convert/files.ts'
 import { type Job, outputsOf } from '../convert/plan.ts'
@@ -10,7 +12,8 @@ import { UnsupportedError } from '../core/errors.ts'
 import type { WorkOptions } from '../core/events.ts'
 import type { JsonObject } from '../core/json.ts'
 import { VERSION } from '../core/version.ts'
-import type { Method, ModelInfo, QuantizationPlan, QuantizerKernels, TensorInfo } from '../methods/types.ts'
+import type { Method, QuantizationPlan, QuantizerKernels, TensorInfo } from '../methods/types.ts'
+import { ggufView } from '../models/gguf/view.ts'
 import { type ModelSource, modelInfo, tensorInfos } from '../models/source.ts'
 import { quantizeJobs } from './jobs.ts'
 
@@ -35,8 +38,8 @@ export interface QuantizeOptions extends WorkOptions {
   /** `--dtype`: floats are cast to it first, and config.json says so. */
   readonly dtype?: FloatDType
   readonly maxShardBytes?: number
-  /** The model folder seen as the converter's GGUF file of this `general.file_type`; needed where a method's container is GGUF. */
-  ggufView?(source: ModelSource, fileType: number | undefined): Promise<Checkpoint>
+  /** The tokenizer's key-values, for a GGUF file made from a model folder. */
+  readonly ggufTokenizer?: ReadonlyMap<string, GgufValue>
   /** Anything else that decides the result (hash of an importance matrix ...), for resuming. */
   readonly fingerprint?: unknown
 }
@@ -181,47 +184,34 @@ async function planGguf(
   const isFolder = source.checkpoint.format !== 'gguf'
   const isConverters = isFolder && rules.isConverters(config)
   const view = isFolder
-    ? await options.ggufView?.(source, isConverters ? rules.fileType(config) : undefined)
+    ? await ggufView(source, {
+        tokenizer: options.ggufTokenizer,
+        fileType: isConverters ? rules.fileType(config) : undefined,
+      })
     : source.checkpoint
-  if (!view)
-    throw new UnsupportedError(`Cannot write "${source.checkpoint.files.name}" as GGUF: its names are not known`, {
-      file: source.checkpoint.files.name,
-    })
-  const metadata = view.metadata as ReadonlyMap<string, never>
+  const metadata = ggufMetadata(view)
   const infos = [...view.tensors.values()].map(ggufInfo)
-  const plan = method.plan(infos, ggufModelInfo(source, view), config)
+  const plan = method.plan(infos, modelInfo(source), config)
   const jobs = quantizeJobs(view, infos, method, plan, { ...options, dtype: undefined, isView: isFolder })
   if (!isConverters) jobs.sort(rules.order)
   const tensors = jobs.flatMap((job) => outputsOf(job)!)
+  const missing = metadata.has('tokenizer.ggml.model') ? [] : ['the file has no tokenizer: llama.cpp will not run it']
   const out = isConverters ? metadata : rules.metadata(metadata, config)
   return {
     plan,
     infos,
     jobs,
-    warnings: [...new Set([...source.warnings, ...view.warnings, ...plan.warnings])],
+    warnings: [...new Set([...source.warnings, ...view.warnings, ...plan.warnings, ...missing])],
     sink: (output) => new GgufSink(output, output.single ?? GGUF_FILE, out, tensors),
     finish: async () => {},
   }
 }
 
-function ggufInfo({
-  name,
-  shape,
-  dtype,
-}: TensorInfo | { name: string; shape: readonly number[]; dtype: string }): TensorInfo {
+function ggufInfo({ name, shape, dtype }: StoredTensor): TensorInfo {
   const isMatrix = shape.length > 1 && !name.endsWith('_norm.weight')
   const role =
     name === 'output.weight' ? 'head' : name === 'token_embd.weight' ? 'embedding' : isMatrix ? 'linear' : 'other'
   return { name, shape, dtype, role }
-}
-
-function ggufModelInfo(source: ModelSource, view: Checkpoint): ModelInfo {
-  const architecture = view.metadata.get('general.architecture') as { value?: unknown } | undefined
-  return {
-    ...modelInfo(source),
-    container: source.checkpoint.format,
-    ggufArchitecture: String(architecture?.value ?? ''),
-  }
 }
 
 /** Identifies the source's files (size and time of change too) together with what is made of them. */

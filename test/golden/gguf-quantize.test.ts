@@ -4,13 +4,12 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { GgufKeys } from '../../src/checkpoint/gguf/metadata.ts'
 import { localFiles, openFile } from '../../src/checkpoint/node/files.ts'
 import { outputStore } from '../../src/checkpoint/node/output.ts'
 import { openCheckpoint } from '../../src/checkpoint/open.ts'
 import { gguf } from '../../src/methods/gguf/index.ts'
 import { methodNamed } from '../../src/methods/index.ts'
-import type { ModelSource } from '../../src/models/source.ts'
+import { modelSource } from '../../src/models/source.ts'
 import { quantizeModel } from '../../src/quantize/quantize.ts'
 import { fixture } from '../support/fixtures.ts'
 
@@ -21,19 +20,7 @@ beforeAll(async () => {
 })
 afterAll(() => rm(out, { recursive: true, force: true }))
 
-/** What quantize asks of a model, from the file's own keys. */
-async function source(file: string): Promise<ModelSource> {
-  const checkpoint = await openCheckpoint(await localFiles(join(FOLDER, file)))
-  const keys = new GgufKeys(checkpoint.metadata, file)
-  const config = {
-    modelType: 'llama',
-    tied: !checkpoint.tensors.has('output.weight'),
-    layers: keys.number('llama.block_count'),
-    heads: keys.number('llama.attention.head_count'),
-    kvHeads: keys.number('llama.attention.head_count_kv'),
-  }
-  return { checkpoint, config, warnings: [], method: undefined } as unknown as ModelSource
-}
+const source = async (file: string) => modelSource(await openCheckpoint(await localFiles(join(FOLDER, file))))
 
 const { models } = JSON.parse(await readFile(join(FOLDER, 'models.json'), 'utf8')) as {
   models: Record<string, { files: Record<string, { sha256: string; options: string[] | null }> }>

@@ -96,9 +96,13 @@ export default command({
     const source = await openSource(args[0]!, output)
     const { device, threads } = deviceOf(options)
     const kernels = await quantizersOf(device, threads, signal)
-    const store = await outputStore(out, { force: Boolean(options.force), single })
+    const store = await outputStore(out, {
+      force: Boolean(options.force),
+      single,
+      source: source.checkpoint.files.name,
+    })
     const result = await quantizeModel(source, method, config, store, { kernels, signal, onEvent: output.event })
     await source.checkpoint.close()
-    output.result({ out, ...result }, describeResult(result, out))
+    output.result({ ...result }, describeResult(result, out))
   },
 })
