@@ -11,6 +11,8 @@ export interface JobOptions {
   readonly kernels?: QuantizerKernels
   /** Floats are cast to it first. */
   readonly dtype?: FloatDType
+  /** Receives what a method says of one tensor. */
+  warn?(message: string): void
   /** The checkpoint computes its tensors (a view): each is read once, whole. */
   readonly isView?: boolean
 }
@@ -60,8 +62,8 @@ function quantizeJob<S>(
     outputs,
     run: async (input, firstRow) => {
       const tensor = cast(input, options)
-      const { kernels } = options
-      const weight = await method.quantize({ name: info.name, tensor, settings, kernels, firstRow })
+      const { kernels, warn } = options
+      const weight = await method.quantize({ name: info.name, tensor, settings, kernels, firstRow, warn })
       return method.stored.write(info.name, weight, settings, kernels)
     },
   }

@@ -38,6 +38,8 @@ export interface QuantizeOptions extends WorkOptions {
   /** `--dtype`: floats are cast to it first, and config.json says so. */
   readonly dtype?: FloatDType
   readonly maxShardBytes?: number
+  /** Receives what a method says of one tensor while it is quantised. */
+  warn?(message: string): void
   /** The tokenizer's key-values, for a GGUF file made from a model folder. */
   readonly ggufTokenizer?: ReadonlyMap<string, GgufValue>
   /** Anything else that decides the result (hash of an importance matrix ...), for resuming. */
@@ -77,7 +79,12 @@ export async function quantizeModel(
   options: QuantizeOptions = {},
 ): Promise<QuantizeResult> {
   const started = performance.now()
-  const work = await planQuantize(source, method, config, options)
+  const said: string[] = []
+  const warn = (message: string): void => {
+    said.push(message)
+    options.onEvent?.({ event: 'warning', message })
+  }
+  const work = await planQuantize(source, method, config, { ...options, warn })
   const { infos, plan, jobs } = work
   for (const message of work.warnings) options.onEvent?.({ event: 'warning', message })
   const key = await sourceKey(source.checkpoint, [
@@ -107,7 +114,7 @@ export async function quantizeModel(
       const step = plan.tensors[i]
       return step.action === 'keep' && step.reason ? [{ name, reason: step.reason }] : []
     }),
-    warnings: work.warnings,
+    warnings: [...work.warnings, ...said],
     resumed: result.resumed,
     elapsedMs: performance.now() - started,
   }
