@@ -53,7 +53,7 @@ class ByteStream implements DecodeStream {
     if (token === undefined || (this.skipSpecialTokens && this.tokenizer.isSpecial(id))) return ''
     // A piece after a run of byte tokens ends that run.
     const ended = this.bytes.byteRuns && byteOfToken(token) === undefined ? this.take(this.pending.length) : ''
-    this.pending = join(this.pending, this.bytes.of(token))
+    this.pending = join(this.pending, this.bytes.of(token, this.tokenizer.isAdded(id)))
     return ended + this.take(this.pending.length - incompleteTail(this.pending))
   }
 

@@ -76,6 +76,7 @@ export class HubTokenizer {
   private readonly normalized: AddedTokenSplitter
   private readonly added = new Map<string, AddedTokenJson>()
   private readonly special = new Set<number>()
+  private readonly addedIds = new Set<number>()
   /** What added tokens that are looked for in normalised text decode to: their normalised form. */
   private readonly normalForms = new Map<number, string>()
 
@@ -88,6 +89,7 @@ export class HubTokenizer {
     const normalized: [string, AddedTokenJson][] = []
     for (const token of json.added_tokens) {
       this.added.set(token.content, token)
+      this.addedIds.add(token.id)
       if (token.special) this.special.add(token.id)
       const isNormalized = token.normalized ?? !token.special
       if (isNormalized && this.inner.normalizer) {
@@ -154,6 +156,10 @@ export class HubTokenizer {
   /** What the decoder is given for an id. */
   pieceOf(id: number): string | undefined {
     return this.normalForms.get(id) ?? this.tokenOf(id)
+  }
+
+  isAdded(id: number): boolean {
+    return this.addedIds.has(id)
   }
 
   isSpecial(id: number): boolean {

@@ -21,8 +21,8 @@ export function byteOfToken(token: string): number | undefined {
 }
 
 export interface TokenBytes {
-  /** Bytes of one token inside a text. */
-  of(token: string): Uint8Array
+  /** Bytes of one token inside a text; an added token stands for its own text. */
+  of(token: string, isAdded: boolean): Uint8Array
   /** The decoder drops one space at the start of the whole text. */
   readonly dropsFirstSpace: boolean
   /** A run of byte tokens is decoded for itself; else all bytes are one stream. */
@@ -35,11 +35,12 @@ function flatten(step: StepJson | null): StepJson[] {
   return (step.decoders as StepJson[]).flatMap(flatten)
 }
 
-function byteLevel(token: string): Uint8Array {
+function byteLevel(token: string, isAdded: boolean): Uint8Array {
+  if (isAdded) return encoder.encode(token)
   const out = new Uint8Array(token.length)
   for (let i = 0; i < token.length; i++) {
     const byte = BYTE_OF_CHARACTER.get(token[i])
-    // A token outside the alphabet (an added one) stands for its own text.
+    // As the reference: a token outside the alphabet stands for its own text.
     if (byte === undefined) return encoder.encode(token)
     out[i] = byte
   }
@@ -70,8 +71,8 @@ export function tokenBytes(decoder: StepJson | null): TokenBytes | undefined {
   if (spaces.length === 0) return undefined
   const fallback = steps.some((step) => step.type === 'ByteFallback')
   return {
-    of: (token) => {
-      const byte = fallback ? byteOfToken(token) : undefined
+    of: (token, isAdded) => {
+      const byte = fallback && !isAdded ? byteOfToken(token) : undefined
       if (byte !== undefined) return Uint8Array.of(byte)
       return encoder.encode(spaces.reduce((text, space) => text.replaceAll(space, ' '), token))
     },

@@ -43,7 +43,7 @@ export function buildTokenizer(json: TokenizerJson, side: TokenizerSide = {}): T
     tokenOf: (id) => hub.tokenOf(id),
     bytesOf: (id) => {
       const token = hub.pieceOf(id)
-      return token === undefined ? undefined : (bytes?.of ?? plainBytes)(token)
+      return token === undefined ? undefined : (bytes?.of ?? plainBytes)(token, hub.isAdded(id))
     },
     isSpecial: (id) => hub.isSpecial(id),
     specialIds: specialIds(tokens, (token) => hub.idOf(token)),
