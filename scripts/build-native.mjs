@@ -29,10 +29,9 @@ const FLAGS = [
   '-Wall',
   '-Wextra',
   '-Wno-psabi',
-  '-Wno-unknown-warning-option',
 ]
 
-/** Files NAME.<variant>.cc are compiled with these flags, on x86-64 only; a kernel chooses among them at run time. */
+/** Files NAME.<variant>.cc and <variant>.cc are compiled with these flags, on x86-64 only; a kernel chooses among them at run time. */
 const VARIANTS = {
   avx2: ['-mavx2', '-mfma', '-mf16c'],
   avx512: [
@@ -67,9 +66,8 @@ function sources() {
   const include = createRequire(import.meta.url)('node-api-headers').include_dir
   const jobs = []
   for (const file of [...filesUnder(join(NATIVE, 'kernels'), '.cc'), ...filesUnder(join(NATIVE, 'napi'), '.cc')]) {
-    const variant = /\.(\w+)\.cc$/.exec(file)?.[1]
+    const variant = /[./](avx2|avx512|wasm)\.cc$/.exec(file)?.[1]
     if (variant === 'wasm' || (variant && process.arch !== 'x64')) continue
-    if (variant && !VARIANTS[variant]) throw new Error(`${file}: there is no variant "${variant}"`)
     const flags = [...FLAGS, ...(variant ? VARIANTS[variant] : [])]
     if (file.includes('napi')) flags.push('-DNAPI_VERSION=8', `-I${include}`)
     jobs.push({ file, flags })
@@ -112,7 +110,8 @@ async function compileAll(jobs, version) {
   let failure
   const lane = async () => {
     for (let next = queue.shift(); next && !failure; next = queue.shift()) {
-      if (!existsSync(next.object)) failure ??= await compile(next.job, next.object)
+      const problem = existsSync(next.object) ? undefined : await compile(next.job, next.object)
+      if (problem) failure = problem
     }
   }
   await Promise.all(Array.from({ length: availableParallelism() }, lane))

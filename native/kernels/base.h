@@ -7,6 +7,8 @@
 
 #define FB_EXPORT extern "C"
 #define FB_INLINE inline __attribute__((always_inline))
+/** On a lambda that takes vectors: it must be inlined, or its calling convention would depend on the flags. */
+#define FB_LAMBDA __attribute__((always_inline))
 #define FB_NOINLINE __attribute__((noinline))
 #define FB_RESTRICT __restrict__
 #define FB_ALIGN(n) __attribute__((aligned(n)))
@@ -34,11 +36,11 @@ FB_INLINE T* pointer(double number) {
 FB_INLINE double number(const void* pointer) { return static_cast<double>(reinterpret_cast<uintptr_t>(pointer)); }
 
 template <class T>
-FB_INLINE T min(T a, T b) {
+FB_INLINE constexpr T min(T a, T b) {
   return b < a ? b : a;
 }
 template <class T>
-FB_INLINE T max(T a, T b) {
+FB_INLINE constexpr T max(T a, T b) {
   return a < b ? b : a;
 }
 

@@ -1,36 +1,192 @@
-// Stored numbers -> float32, exactly as src/core/half.ts and src/weights/ define the values.
+// Stored weights -> float32, exactly as src/core/half.ts and src/weights/ define the values: one rounding an operation. `arithmetic` is the
+// type in which the reference restores (0 F32, 1 F16, 2 BF16): every operation is rounded to it. Units are runs of 4096 flat elements.
 #include "exports.h"
 #include "half.h"
 
+namespace fb {
 namespace {
 
-/** Elements of a unit of fb_widen. */
 constexpr size_t BLOCK = 4096;
 
 enum Type { F32 = 0, F16 = 1, BF16 = 2, F64 = 3 };
 
-}  // namespace
+/** Flat elements [from, to) of this call: args[0] and args[1] are units, `count` all elements. */
+struct Range {
+  size_t from, to;
+  Range(const double* args, double count)
+      : from(static_cast<size_t>(args[0]) * BLOCK),
+        to(min(static_cast<size_t>(count), static_cast<size_t>(args[1]) * BLOCK)) {}
+};
 
-/** Units are runs of 4096 elements. inputs: x [count]; outputs: F32 [count]; params: units, count, type (0 F32, 1 F16, 2 BF16, 3 F64). */
+FB_INLINE float rounded(Type type, float value) {
+  if (type == F16) return from_f16(to_f16(value));
+  return type == BF16 ? from_bf16(to_bf16(value)) : value;
+}
+
+/** Which group an element belongs to (src/weights/scheme.ts, Grouping). */
+struct Groups {
+  enum Kind { flat = 0, strided = 1, tensor = 2 } kind;
+  size_t size, count;
+  FB_INLINE size_t of(size_t i) const { return kind == flat ? i / size : kind == strided ? i % count : 0; }
+};
+
+enum ZeroKind { constant = 0, point = 1, shift = 2 };
+
+template <Type TYPE>
+void affine(Range range, const uint8_t* codes, const float* scale, const float* zeros, float* y, Groups groups, ZeroKind zero_kind,
+            float zero_point) {
+  for (size_t i = range.from; i < range.to; i++) {
+    const size_t g = groups.of(i);
+    const float q = static_cast<float>(codes[i]);
+    if (zero_kind == shift) {
+      y[i] = rounded(TYPE, rounded(TYPE, q * scale[g]) + zeros[g]);
+    } else {
+      y[i] = rounded(TYPE, rounded(TYPE, q - (zero_kind == point ? zeros[g] : zero_point)) * scale[g]);
+    }
+  }
+}
+
+struct ScaleMin {
+  int scale, min;
+};
+
+/** The 6-bit scale and min j of the 12 packed bytes. */
+ScaleMin scale_min(const uint8_t* b, int j) {
+  if (j < 4) return {b[j] & 63, b[j + 4] & 63};
+  return {(b[j + 4] & 15) | ((b[j - 4] >> 6) << 4), (b[j + 4] >> 4) | ((b[j] >> 6) << 4)};
+}
+
+float half_at(const uint8_t* at) { return from_f16(static_cast<uint16_t>(at[0] | (at[1] << 8))); }
+
+void decode_q45(const uint8_t* block, bool five_bits, float* y) {
+  const float d = half_at(block), dmin = half_at(block + 2);
+  const uint8_t* high = block + 16;
+  const uint8_t* low = five_bits ? block + 48 : block + 16;
+  for (int g = 0; g < 8; g++) {
+    const ScaleMin sm = scale_min(block + 4, g);
+    const float scale = d * static_cast<float>(sm.scale);
+    const float least = dmin * static_cast<float>(sm.min);
+    for (int l = 0; l < 32; l++) {
+      const int byte = low[32 * (g >> 1) + l];
+      int q = g & 1 ? byte >> 4 : byte & 15;
+      if (five_bits) q |= ((high[l] >> g) & 1) << 4;
+      const float product = scale * static_cast<float>(q);
+      y[32 * g + l] = product - least;
+    }
+  }
+}
+
+void decode_q6(const uint8_t* block, float* y) {
+  const float d = half_at(block + 208);
+  for (int e = 0; e < 256; e++) {
+    const int n = e >> 7, k = (e >> 5) & 3, l = e & 31;
+    const int low = block[64 * n + (k & 1 ? 32 : 0) + l];
+    const int q = (k < 2 ? low & 15 : low >> 4) | (((block[128 + 32 * n + l] >> (2 * k)) & 3) << 4);
+    const float scale = d * static_cast<float>(static_cast<int8_t>(block[192 + (e >> 4)]));
+    y[e] = scale * static_cast<float>(q - 32);
+  }
+}
+
+}  // namespace
+}  // namespace fb
+
+/** inputs: x [count]; outputs: F32 [count]; params: units, count, type (0 F32, 1 F16, 2 BF16, 3 F64). */
 FB_EXPORT double fb_widen(const double* args) {
-  const size_t count = static_cast<size_t>(args[5]);
-  const size_t from = static_cast<size_t>(args[0]) * BLOCK;
-  const size_t to = fb::min(count, static_cast<size_t>(args[1]) * BLOCK);
-  const void* x = fb::pointer<const void>(args[2]);
-  float* y = fb::pointer<float>(args[3]);
+  using namespace fb;
+  const Range range(args, args[5]);
+  const void* x = pointer<const void>(args[2]);
+  float* y = pointer<float>(args[3]);
   switch (static_cast<Type>(static_cast<int>(args[6]))) {
     case F32:
-      fb::copy(y + from, static_cast<const float*>(x) + from, (to - from) * sizeof(float));
+      copy(y + range.from, static_cast<const float*>(x) + range.from, (range.to - range.from) * sizeof(float));
       break;
     case F16:
-      for (size_t i = from; i < to; i++) y[i] = fb::from_f16(static_cast<const uint16_t*>(x)[i]);
+      for (size_t i = range.from; i < range.to; i++) y[i] = from_f16(static_cast<const uint16_t*>(x)[i]);
       break;
     case BF16:
-      for (size_t i = from; i < to; i++) y[i] = fb::from_bf16(static_cast<const uint16_t*>(x)[i]);
+      for (size_t i = range.from; i < range.to; i++) y[i] = from_bf16(static_cast<const uint16_t*>(x)[i]);
       break;
     case F64:
-      for (size_t i = from; i < to; i++) y[i] = static_cast<float>(static_cast<const double*>(x)[i]);
+      for (size_t i = range.from; i < range.to; i++) y[i] = static_cast<float>(static_cast<const double*>(x)[i]);
       break;
+  }
+  return 0;
+}
+
+/** inputs: codes U8 [count], nested F32, table F32 [256], offset F32 [1]; outputs: F32 [count]; params: units, count, nested size. */
+FB_EXPORT double fb_restore_scales(const double* args) {
+  using namespace fb;
+  const Range range(args, args[8]);
+  const uint8_t* codes = pointer<const uint8_t>(args[2]);
+  const float* nested = pointer<const float>(args[3]);
+  const float* table = pointer<const float>(args[4]);
+  const float offset = *pointer<const float>(args[5]);
+  float* y = pointer<float>(args[6]);
+  const size_t size = static_cast<size_t>(args[9]);
+  for (size_t i = range.from; i < range.to; i++) {
+    const float product = table[codes[i]] * nested[i / size];
+    y[i] = product + offset;
+  }
+  return 0;
+}
+
+/**
+ * inputs: codes U8 [count], scale F32 [G], zeros F32 [G] (any block where the zero is a number); outputs: F32 [count];
+ * params: units, count, group kind (0 flat, 1 strided, 2 tensor), group size, G, zero kind (0 number, 1 point, 2 shift), number, arithmetic.
+ */
+FB_EXPORT double fb_decode_affine(const double* args) {
+  using namespace fb;
+  const Groups groups = {static_cast<Groups::Kind>(static_cast<int>(args[8])), static_cast<size_t>(args[9]), static_cast<size_t>(args[10])};
+  const int arithmetic = static_cast<int>(args[13]);
+  const auto run = arithmetic == F16 ? affine<F16> : arithmetic == BF16 ? affine<BF16> : affine<F32>;
+  run(Range(args, args[7]), pointer<const uint8_t>(args[2]), pointer<const float>(args[3]), pointer<const float>(args[4]),
+      pointer<float>(args[5]), groups, static_cast<ZeroKind>(static_cast<int>(args[11])), static_cast<float>(args[12]));
+  return 0;
+}
+
+/** LLM.int8. inputs: codes U8 [N, K], absmax F32 [N]; outputs: F32 [N, K]; params: units, count, K. */
+FB_EXPORT double fb_decode_int8(const double* args) {
+  using namespace fb;
+  const Range range(args, args[6]);
+  const uint8_t* codes = pointer<const uint8_t>(args[2]);
+  const float* absmax = pointer<const float>(args[3]);
+  float* y = pointer<float>(args[4]);
+  const size_t columns = static_cast<size_t>(args[7]);
+  constexpr float INVERSE_127 = 1.0f / 127.0f;
+  for (size_t i = range.from; i < range.to; i++) {
+    const float product = static_cast<float>(static_cast<int>(codes[i]) - 128) * absmax[i / columns];
+    y[i] = product * INVERSE_127;
+  }
+  return 0;
+}
+
+/** inputs: codes U8 [count], scale F32 [G], table F32 [16]; outputs: F32 [count]; params: units, count, group kind, group size, G. */
+FB_EXPORT double fb_decode_lookup(const double* args) {
+  using namespace fb;
+  const Range range(args, args[7]);
+  const uint8_t* codes = pointer<const uint8_t>(args[2]);
+  const float* scale = pointer<const float>(args[3]);
+  const float* table = pointer<const float>(args[4]);
+  float* y = pointer<float>(args[5]);
+  const Groups groups = {static_cast<Groups::Kind>(static_cast<int>(args[8])), static_cast<size_t>(args[9]), static_cast<size_t>(args[10])};
+  for (size_t i = range.from; i < range.to; i++) y[i] = table[codes[i]] * scale[groups.of(i)];
+  return 0;
+}
+
+/** inputs: blocks of 256 values; outputs: F32 [count]; params: units, count, type (4 Q4_K, 5 Q5_K, 6 Q6_K). */
+FB_EXPORT double fb_decode_superblock(const double* args) {
+  using namespace fb;
+  const Range range(args, args[5]);
+  const int type = static_cast<int>(args[6]);
+  const size_t bytes = type == 4 ? 144 : type == 5 ? 176 : 210;
+  const uint8_t* blocks = pointer<const uint8_t>(args[2]);
+  float* y = pointer<float>(args[3]);
+  for (size_t b = range.from / 256; b * 256 < range.to; b++) {
+    if (type == 6) {
+      decode_q6(blocks + b * bytes, y + b * 256);
+    } else {
+      decode_q45(blocks + b * bytes, type == 5, y + b * 256);
+    }
   }
   return 0;
 }

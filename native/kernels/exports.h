@@ -40,11 +40,29 @@
   FB_CALL(fb_job)                               \
   /* decode.cc */                               \
   FB_UNITS(fb_widen)                            \
+  FB_UNITS(fb_restore_scales)                   \
+  FB_UNITS(fb_decode_affine)                    \
+  FB_UNITS(fb_decode_int8)                      \
+  FB_UNITS(fb_decode_lookup)                    \
+  FB_UNITS(fb_decode_superblock)                \
   /* pack/ */                                   \
   FB_UNITS(fb_pack_u8)                          \
   FB_UNITS(fb_pack_i32)                         \
   FB_UNITS(fb_unpack_u8)                        \
   FB_UNITS(fb_unpack_i32)                       \
+  /* engine/ */                                 \
+  FB_CALL(fb_weight_new)                        \
+  FB_CALL(fb_weight_panels)                     \
+  FB_CALL(fb_weight_bytes)                      \
+  FB_CALL(fb_weight_tile)                       \
+  FB_CALL(fb_weight_free)                       \
+  FB_CALL(fb_weight_kernel)                     \
+  FB_CALL(fb_engine_new)                        \
+  FB_CALL(fb_engine_free)                       \
+  FB_CALL(fb_engine_run)                        \
+  FB_CALL(fb_engine_value)                      \
+  FB_CALL(fb_engine_truncate)                   \
+  FB_CALL(fb_engine_bytes)                      \
   /* quantize/ */                               \
   FB_UNITS(fb_bnb_4bit)                         \
   FB_UNITS(fb_bnb_nested)                       \

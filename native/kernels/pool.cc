@@ -182,6 +182,8 @@ void share(uint32_t chunks, ChunkBody body, void* context, Chunks kind) {
 
 int threads() { return max(pool.limit, 1); }
 
+void use_threads(int count) { store(&pool.limit, min(count, pool.started + 1)); }
+
 void parallel(size_t chunks, ChunkBody body, void* context, Chunks kind) {
   uint32_t free = 0;
   const bool shared = chunks > 1 && pool.limit > 1 &&

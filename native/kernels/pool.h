@@ -40,6 +40,9 @@ FB_INLINE void parallel(size_t chunks, Body&& body, Chunks kind = Chunks::even) 
 /** Threads that share a region at most. */
 int threads();
 
+/** Lets regions use up to `count` of the threads that exist. */
+void use_threads(int count);
+
 /** The life of worker `index` (1 ..): never returns. Called on its own thread. */
 void work(int index);
 

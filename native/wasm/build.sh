@@ -12,7 +12,7 @@ flags=(--target=wasm32 -std=c++20 -O3 -msimd128 -matomics -mbulk-memory -mmutabl
 # Every export of the table, by name.
 names=$(printf '#include "native/kernels/exports.h"\n#define N(x) export: x;\nFB_EXPORTS(N, N, N)\n' |
   "$clang" "${flags[@]}" -x c++ -E -P -I. - | grep -o 'export: fb_[a-z0-9_]*' | sed 's/export: /--export=/')
-files=$(find native/kernels native/wasm -name '*.cc' ! -name '*.avx2.cc' ! -name '*.avx512.cc' | LC_ALL=C sort)
+files=$(find native/kernels native/wasm -name '*.cc' ! -name '*avx2.cc' ! -name '*avx512.cc' | LC_ALL=C sort)
 index=0
 linked=()
 for file in $files; do

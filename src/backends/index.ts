@@ -4,6 +4,8 @@ import type { QuantizerKernels } from '../core/kernels.ts'
 import type { Backend } from './types.ts'
 
 const OPENERS: Readonly<Record<string, () => Promise<Backend>>> = {
+  cpu: async () => (await import('./cpu/index.ts')).openCpu(),
+  wasm: async () => (await import('./cpu/index.ts')).openWasm(),
   reference: async () => (await import('./reference/index.ts')).openReference(),
 }
 

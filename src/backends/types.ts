@@ -51,5 +51,7 @@ export interface Backend {
   readonly name: 'reference' | 'cpu' | 'wasm'
   /** One line for people: instruction set, threads. */
   describe(): string
+  /** What the user should know about the choice, e.g. that the addon is missing; a line each, for stderr. */
+  readonly notices?: readonly string[]
   compile(graph: Graph, load: WeightLoader, options: CompileOptions): Promise<Executable>
 }

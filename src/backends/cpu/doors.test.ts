@@ -69,7 +69,7 @@ for (const [name, open, absent] of doors) {
     test('an unknown kernel is named', async () => {
       const door = await open()
       expect(() => kernelOf(door, 'fb_nothing')).toThrow('have no "fb_nothing"')
-      await expect(quantizerKernels(door).run('fb_alloc', [], [], [1])).rejects.toThrow('not a quantiser kernel')
+      await expect(quantizerKernels(door).run('fb_alloc', [], [], [1])).rejects.toThrow('not a kernel of units')
     })
   })
 }

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { BugError } from '../../core/errors.ts'
+import { BugError, UsageError } from '../../core/errors.ts'
 import { type Door, type Kernel, LEVELS } from './door.ts'
 import { openWasm } from './wasm.ts'
 import { startNodeWorker } from './workers-node.ts'
@@ -69,17 +69,30 @@ export function findAddon(): Door | { readonly missing: readonly string[] } {
   return { missing }
 }
 
+/** The level that FEWBIT_ISA names, else the highest there is. Throws UsageError. */
+function askedLevel(): number {
+  const asked = process.env.FEWBIT_ISA
+  if (!asked) return LEVELS.length - 1
+  const level = (LEVELS as readonly string[]).indexOf(asked)
+  if (level >= 0) return level
+  throw new UsageError(`FEWBIT_ISA is "${asked}": there are ${LEVELS.join(', ')}`, { actual: asked })
+}
+
 /** Opens the addon where there is one, else the WASM kernels; lowers the instruction set to FEWBIT_ISA. */
 export async function openKernels(): Promise<Opened> {
   const found = findAddon()
   if ('missing' in found) return { door: await openWasmKernels(), missing: found.missing }
-  const asked = LEVELS.indexOf(process.env.FEWBIT_ISA as (typeof LEVELS)[number])
-  if (asked >= 0) found.kernels.fb_set_level(asked)
+  found.kernels.fb_set_level(askedLevel())
   return { door: found, missing: [] }
 }
 
-/** Opens the WASM kernels, with Node's workers as threads. */
-export async function openWasmKernels(): Promise<Door> {
-  const origin = join(packageRoot(), WASM_FILE)
-  return openWasm(await readFile(origin), { origin, startWorker: startNodeWorker })
+let wasmDoor: Promise<Door> | undefined
+
+/** Opens the WASM kernels, with Node's workers as threads; once a process, because workers and memory last as long as it. */
+export function openWasmKernels(): Promise<Door> {
+  wasmDoor ??= (async () => {
+    const origin = join(packageRoot(), WASM_FILE)
+    return openWasm(await readFile(origin), { origin, startWorker: startNodeWorker })
+  })()
+  return wasmDoor
 }

@@ -1,0 +1,193 @@
+// A model in C++ memory: one call of the engine a batch, in slices of time where the batch is long.
+import { breathe, SLICE_MS } from '../../core/breathe.ts'
+import { BugError } from '../../core/errors.ts'
+import type { Graph } from '../../graph/types.ts'
+import { LengthMemory, ropeRows } from '../rope-table.ts'
+import type { CompileOptions, Executable, RowBatch, WeightLoader } from '../types.ts'
+import { allocate, type Door } from './door.ts'
+import { Blocks, Jobs } from './jobs.ts'
+import { type Lowered, lower } from './lower.ts'
+import { type PreparedParameter, prepareWeight } from './prepare.ts'
+import { encodeProgram } from './program.ts'
+
+const DONE = -1
+const NO_MEMORY = -2
+
+/** Loads and tiles every weight, lowers the graph, and makes the engine. */
+export async function compileOnDoor(
+  door: Door,
+  graph: Graph,
+  load: WeightLoader,
+  options: CompileOptions,
+): Promise<Executable> {
+  const threads = door.setThreads(options.threads)
+  const jobs = new Jobs(door, options.signal)
+  const parameters: PreparedParameter[] = []
+  try {
+    for (let i = 0; i < graph.parameters.length; i++) {
+      options.signal?.throwIfAborted()
+      parameters.push(await prepareWeight(jobs, await load(i), options.signal))
+      options.onParameter?.(i + 1, graph.parameters.length)
+    }
+    return new CpuExecutable(door, graph, parameters, threads, options)
+  } catch (error) {
+    freeParameters(door, parameters)
+    throw error
+  }
+}
+
+function freeParameters(door: Door, parameters: readonly PreparedParameter[]): void {
+  for (const { kind, pointer, int8 } of parameters) {
+    if (kind === 'vector') door.kernels.fb_free(pointer)
+    else door.kernels.fb_weight_free(pointer)
+    if (int8) door.kernels.fb_free(int8.absmax)
+  }
+}
+
+class CpuExecutable implements Executable {
+  private readonly door: Door
+  private readonly graph: Graph
+  private readonly parameters: readonly PreparedParameter[]
+  private readonly lowered: Lowered
+  private readonly taps: readonly string[]
+  private readonly fast: boolean
+  private readonly blocks: Blocks
+  private readonly engine: number
+  private readonly lengths = new LengthMemory()
+  private staging = new Int32Array(0)
+  private batchBlock = 0
+  private batchBytes = 0
+  private logits = new Float32Array(0)
+  private lastRows = 0
+  private lastOutputs = 0
+  private running: Promise<unknown> = Promise.resolve()
+  private disposed = false
+
+  constructor(
+    door: Door,
+    graph: Graph,
+    parameters: readonly PreparedParameter[],
+    threads: number,
+    options: CompileOptions,
+  ) {
+    this.door = door
+    this.graph = graph
+    this.parameters = parameters
+    this.taps = options.taps ?? []
+    this.fast = options.precision === 'fast'
+    this.lowered = lower(graph, this.taps, (parameter) => parameters[parameter].int8 !== undefined)
+    this.blocks = new Blocks(door)
+    const { numbers, pageFloats } = encodeProgram(graph, this.lowered, parameters, this.fast)
+    const { rowFloats, selectedFloats } = this.lowered
+    const halves = graph.ropes.map((rope) => rope.rotaryDim / 2)
+    const program = this.blocks.takeFrom(numbers)
+    const sizes = [rowFloats, selectedFloats, pageFloats, threads, halves.length, ...halves]
+    this.engine = door.kernels.fb_engine_new(program, numbers.length, ...sizes)
+    if (this.engine === 0) allocate(door, threads * 128 * 1024)
+  }
+
+  run(batch: RowBatch): Promise<Float32Array> {
+    const result = this.running.then(() => this.runNow(batch))
+    this.running = result.catch(() => undefined)
+    return result
+  }
+
+  private async runNow(batch: RowBatch): Promise<Float32Array> {
+    if (this.disposed) throw new BugError('A model that was disposed of cannot run')
+    const { fb_engine_run: runEngine } = this.door.kernels
+    const rows = batch.ids.length
+    const outputs = batch.outputs.length
+    this.stage(batch)
+    const decode = Number(batch.phase === 'decode')
+    for (let place = 0; ; ) {
+      place = runEngine(this.engine, this.batchBlock, rows, outputs, decode, place, SLICE_MS)
+      if (place === DONE) break
+      if (place === NO_MEMORY) allocate(this.door, rows * this.lowered.rowFloats * 4)
+      await breathe()
+    }
+    this.lastRows = rows
+    this.lastOutputs = outputs
+    return this.read(this.graph.output, (length) => {
+      if (this.logits.length !== length) this.logits = new Float32Array(length)
+      return this.logits
+    })
+  }
+
+  /** Copies ids, positions, slots, wanted rows and the rows of each rope to C++ memory. */
+  private stage(batch: RowBatch): void {
+    const rows = batch.ids.length
+    const integers = Math.ceil((3 * rows + batch.outputs.length) / 16) * 16
+    const ropes = this.graph.ropes.map((spec) => ropeRows(spec, batch, this.lengths))
+    const words = ropes.reduce((sum, { cos }) => sum + 2 * cos.length, integers)
+    if (this.staging.length < words) this.staging = new Int32Array(words)
+    const { staging } = this
+    staging.set(batch.ids, 0)
+    staging.set(batch.positions, rows)
+    staging.set(batch.slots, 2 * rows)
+    staging.set(batch.outputs, 3 * rows)
+    const floats = new Float32Array(staging.buffer)
+    let at = integers
+    for (const { cos, sin } of ropes) {
+      floats.set(cos, at)
+      floats.set(sin, at + cos.length)
+      at += 2 * cos.length
+    }
+    if (this.batchBytes < words * 4) {
+      this.door.kernels.fb_free(this.batchBlock)
+      this.batchBlock = allocate(this.door, words * 4)
+      this.batchBytes = words * 4
+    }
+    this.door.write(this.batchBlock, staging.subarray(0, words))
+  }
+
+  private read(node: number, place: (length: number) => Float32Array): Float32Array {
+    const selected = this.lowered.selected[node]
+    const offset = this.lowered.offsets[node]
+    if (offset === undefined) throw new BugError(`Value %${node} is not stored by this plan`)
+    const length = (selected ? this.lastOutputs : this.lastRows) * this.graph.nodes[node].width
+    const into = place(length)
+    this.door.read(this.door.kernels.fb_engine_value(this.engine, offset, Number(selected)), into)
+    return into
+  }
+
+  tap(name: string): Float32Array {
+    if (!this.taps.includes(name)) throw new BugError(`The model was not compiled with tap "${name}"`, { tap: name })
+    return this.read(this.graph.taps[name], (length) => new Float32Array(length))
+  }
+
+  truncate(slot: number, length: number): void {
+    this.door.kernels.fb_engine_truncate(this.engine, slot, length)
+  }
+
+  memory(): { weightBytes: number; cacheBytes: number } {
+    const weightBytes = this.parameters.reduce((sum, p) => sum + p.bytes, 0)
+    return { weightBytes, cacheBytes: this.door.kernels.fb_engine_bytes(this.engine) + this.batchBytes }
+  }
+
+  kernels(): readonly { parameter: string; kernel: string; bytes: number }[] {
+    return this.graph.parameters.map(({ path }, i) => {
+      const { bytes, kind } = this.parameters[i]
+      return { parameter: path, kernel: kind === 'vector' ? 'f32' : this.kernelOf(this.parameters[i]), bytes }
+    })
+  }
+
+  /** Name of the kernel that runs a weight in decode. */
+  private kernelOf({ pointer, quantized, int8 }: PreparedParameter): string {
+    const text = new Uint8Array(64)
+    const block = allocate(this.door, text.length)
+    const fast = Number(this.fast && quantized)
+    const length = this.door.kernels.fb_weight_kernel(pointer, fast, 1, Number(int8 !== undefined), block)
+    this.door.read(block, text)
+    this.door.kernels.fb_free(block)
+    return new TextDecoder().decode(text.subarray(0, length))
+  }
+
+  dispose(): void {
+    if (this.disposed) return
+    this.disposed = true
+    this.door.kernels.fb_engine_free(this.engine)
+    this.door.kernels.fb_free(this.batchBlock)
+    this.blocks.free()
+    freeParameters(this.door, this.parameters)
+  }
+}

@@ -1,0 +1,208 @@
+// QuantizedWeight -> what the kernels compute with: vectors as float32, matrices as tiles (native/kernels/linear/). Groups that do not
+// follow rows are decoded to dense float32 first.
+import { DTYPE_BYTES, type RawTensor } from '../../core/dtypes.ts'
+import { BugError } from '../../core/errors.ts'
+import {
+  type AffineScheme,
+  type Grouping,
+  groupCount,
+  groupsFollowRows,
+  type LookupScheme,
+} from '../../weights/scheme.ts'
+import { LOOKUP_TABLES } from '../../weights/tables.ts'
+import { part, type QuantizedWeight } from '../../weights/weight.ts'
+import { allocate } from './door.ts'
+import { Blocks, type Jobs, sliced } from './jobs.ts'
+
+/** A parameter in C++ memory. */
+export interface PreparedParameter {
+  /** A tiled weight, or float32 values of a vector. */
+  readonly pointer: number
+  readonly kind: 'matrix' | 'vector'
+  /** False where the values are plain floats: those are never approximated. */
+  readonly quantized: boolean
+  readonly bytes: number
+  /** LLM.int8: pointer to the row absmax [N], and the threshold. */
+  readonly int8?: { readonly absmax: number; readonly threshold: number }
+}
+
+/** Elements of a unit of the decode kernels. */
+const UNIT = 4096
+export const WIDEN_TYPES: Readonly<Record<string, number>> = { F32: 0, F16: 1, BF16: 2, F64: 3 }
+const SCHEMES = { F32: 0, F16: 1, BF16: 2, affine: 3, lookup: 4, Q4_K: 5, Q5_K: 6, Q6_K: 7 } as const
+const GROUP_KINDS: Readonly<Record<Grouping['kind'], number>> = { flat: 0, strided: 1, tensor: 2 }
+const ZERO = { constant: 0, zeroPoint: 1, shift: 2 } as const
+
+/** Elements of a stored float tensor, and the units of fb_widen. */
+export function widenUnits(tensor: RawTensor): { count: number; units: number } {
+  const count = tensor.data.byteLength / DTYPE_BYTES[tensor.dtype]
+  return { count, units: Math.ceil(count / UNIT) }
+}
+
+/** The fields of linear.h's Source. */
+interface Source {
+  readonly scheme: number
+  readonly bits?: number
+  readonly group?: number
+  readonly zero?: number
+  readonly zeroPoint?: number
+  readonly data: number
+  readonly scale?: number
+  readonly zeros?: number
+  readonly table?: number
+}
+
+/** Copies a weight into C++ memory in the form that kernels read. Throws OutOfMemoryError. */
+export async function prepareWeight(
+  jobs: Jobs,
+  weight: QuantizedWeight,
+  signal?: AbortSignal,
+): Promise<PreparedParameter> {
+  const blocks = new Blocks(jobs.door)
+  try {
+    const preparation = new Preparation(jobs, blocks, weight)
+    if (weight.shape.length === 1) return await preparation.vector()
+    return await preparation.matrix(signal)
+  } finally {
+    blocks.free()
+  }
+}
+
+class Preparation {
+  private readonly jobs: Jobs
+  /** Freed when the tile is done. */
+  private readonly blocks: Blocks
+  private readonly weight: QuantizedWeight
+
+  constructor(jobs: Jobs, blocks: Blocks, weight: QuantizedWeight) {
+    this.jobs = jobs
+    this.blocks = blocks
+    this.weight = weight
+  }
+
+  async vector(): Promise<PreparedParameter> {
+    const tensor = part(this.weight, 'values')
+    const { count } = widenUnits(tensor)
+    const pointer = allocate(this.jobs.door, count * 4)
+    await this.widenInto(tensor, pointer)
+    return { pointer, kind: 'vector', quantized: false, bytes: count * 4 }
+  }
+
+  async matrix(signal?: AbortSignal): Promise<PreparedParameter> {
+    const [n, k] = this.weight.shape
+    const source = await this.source()
+    const { kernels } = this.jobs.door
+    const { scheme, bits = 0, group = 0, zero = 0, zeroPoint = 0, data, scale = 0, zeros = 0, table = 0 } = source
+    const pointer = kernels.fb_weight_new(scheme, n, k, bits, group, zero, zeroPoint, data, scale, zeros, table)
+    if (pointer === 0) allocate(this.jobs.door, 4 * n * k)
+    try {
+      await sliced(kernels.fb_weight_panels(pointer), signal, (from, to) => kernels.fb_weight_tile(pointer, from, to))
+    } catch (error) {
+      kernels.fb_weight_free(pointer)
+      throw error
+    }
+    const quantized = this.weight.scheme.kind !== 'dense'
+    const int8 = await this.rowAbsmax()
+    return { pointer, kind: 'matrix', quantized, bytes: kernels.fb_weight_bytes(pointer), int8 }
+  }
+
+  private async rowAbsmax(): Promise<PreparedParameter['int8']> {
+    const { scheme } = this.weight
+    if (scheme.kind !== 'affine' || !scheme.activations) return undefined
+    const tensor = part(this.weight, 'scb')
+    const absmax = allocate(this.jobs.door, widenUnits(tensor).count * 4)
+    await this.widenInto(tensor, absmax)
+    return { absmax, threshold: scheme.activations.outlierThreshold }
+  }
+
+  private async source(): Promise<Source> {
+    const { scheme, shape } = this.weight
+    switch (scheme.kind) {
+      case 'dense': {
+        const values = part(this.weight, 'values')
+        if (scheme.dtype === 'F64') return { scheme: SCHEMES.F32, data: await this.widened(values) }
+        return { scheme: SCHEMES[scheme.dtype], data: this.blocks.takeFrom(values.data) }
+      }
+      case 'affine':
+        return this.affine(scheme, shape)
+      case 'lookup':
+        return this.lookup(scheme, shape)
+      case 'superblock':
+        return { scheme: SCHEMES[scheme.type], data: this.blocks.takeFrom(part(this.weight, 'blocks').data) }
+      default:
+        return scheme satisfies never
+    }
+  }
+
+  private async affine(scheme: AffineScheme, [n, k]: readonly number[]): Promise<Source> {
+    const { group, zero: stored } = scheme
+    const data = this.blocks.takeFrom(part(this.weight, 'codes').data)
+    const zero = typeof stored === 'number' ? ZERO.constant : ZERO[stored]
+    const zeroPoint = typeof stored === 'number' ? stored : 0
+    let scale = await this.widened(part(this.weight, 'scale'))
+    let zeros = typeof stored === 'string' ? await this.widened(part(this.weight, stored)) : 0
+    if (group.kind === 'tensor') {
+      scale = this.repeated(scale, n)
+      if (zeros) zeros = this.repeated(zeros, n)
+    } else if (!groupsFollowRows(group, k)) {
+      const y = this.blocks.take(4 * n * k)
+      const units = Math.ceil((n * k) / UNIT)
+      const params = [units, n * k, GROUP_KINDS[group.kind], group.size, groupCount(group, n, k), zero, zeroPoint, 0]
+      await this.jobs.run('fb_decode_affine', units, [data, scale, zeros, y, ...params])
+      return { scheme: SCHEMES.F32, data: y }
+    }
+    const size = group.kind === 'tensor' ? k : group.size
+    return { scheme: SCHEMES.affine, bits: scheme.bits, group: size, zero, zeroPoint, data, scale, zeros }
+  }
+
+  private async lookup(scheme: LookupScheme, [n, k]: readonly number[]): Promise<Source> {
+    const { group } = scheme
+    const data = this.blocks.takeFrom(part(this.weight, 'codes').data)
+    const table = this.blocks.takeFrom(LOOKUP_TABLES[scheme.table])
+    const scale = await this.scales(scheme)
+    if (groupsFollowRows(group, k)) return { scheme: SCHEMES.lookup, bits: 4, group: group.size, data, scale, table }
+    const y = this.blocks.take(4 * n * k)
+    const units = Math.ceil((n * k) / UNIT)
+    const params = [units, n * k, GROUP_KINDS[group.kind], group.size, groupCount(group, n, k)]
+    await this.jobs.run('fb_decode_lookup', units, [data, scale, table, y, ...params])
+    return { scheme: SCHEMES.F32, data: y }
+  }
+
+  /** Scales as float32, nested ones restored. */
+  private async scales(scheme: LookupScheme): Promise<number> {
+    const nestedCodes = this.weight.parts.scaleCodes
+    if (!nestedCodes) return this.widened(part(this.weight, 'scale'))
+    if (!scheme.nestedSize) throw new BugError('A lookup weight with nested scales lacks their group size')
+    const count = nestedCodes.data.length
+    const codes = this.blocks.takeFrom(nestedCodes.data)
+    const nested = await this.widened(part(this.weight, 'nestedScale'))
+    const table = await this.widened(part(this.weight, 'nestedTable'))
+    const offset = await this.widened(part(this.weight, 'nestedOffset'))
+    const y = this.blocks.take(4 * count)
+    const units = Math.ceil(count / UNIT)
+    await this.jobs.run('fb_restore_scales', units, [codes, nested, table, offset, y, units, count, scheme.nestedSize])
+    return y
+  }
+
+  /** The one float32 at `pointer`, n times. */
+  private repeated(pointer: number, n: number): number {
+    const one = new Float32Array(1)
+    this.jobs.door.read(pointer, one)
+    return this.blocks.takeFrom(new Float32Array(n).fill(one[0]))
+  }
+
+  private async widened(tensor: RawTensor): Promise<number> {
+    if (tensor.dtype === 'F32') return this.blocks.takeFrom(tensor.data)
+    const pointer = this.blocks.take(widenUnits(tensor).count * 4)
+    await this.widenInto(tensor, pointer)
+    return pointer
+  }
+
+  private async widenInto(tensor: RawTensor, pointer: number): Promise<void> {
+    const type = WIDEN_TYPES[tensor.dtype]
+    if (type === undefined) throw new BugError(`Cannot widen ${tensor.dtype} to float32`, { dtype: tensor.dtype })
+    const { count, units } = widenUnits(tensor)
+    const x = this.blocks.takeFrom(tensor.data)
+    await this.jobs.run('fb_widen', units, [x, pointer, units, count, type])
+  }
+}
