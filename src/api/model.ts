@@ -1,6 +1,6 @@
 // AutoModelForCausalLM: a model opened, prepared for a device, and what one does with it.
 import { rowsOf } from '../backends/batch.ts'
-import { openBackend } from '../backends/index.ts'
+import { openBackend, openQuantizers } from '../backends/index.ts'
 import type { Executable, Precision } from '../backends/types.ts'
 import { ConfigError } from '../core/errors.ts'
 import type { Listener } from '../core/events.ts'
@@ -68,7 +68,9 @@ export class CausalLM {
   private async prepare(source: ModelSource, precision: Precision): Promise<Executable> {
     const { device = 'cpu', threads = defaultThreads(), onEvent, signal } = this.options
     const backend = await openBackend(device)
-    const executable = await backend.compile(source.graph, source.load, {
+    const kernels =
+      device === 'reference' ? undefined : await openQuantizers(device === 'wasm' ? 'wasm' : 'cpu', { threads, signal })
+    const executable = await backend.compile(source.graph, (index) => source.load(index, kernels), {
       precision,
       threads,
       signal,

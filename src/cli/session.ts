@@ -37,7 +37,8 @@ export function deviceOf(options: Readonly<Record<string, unknown>>): { device: 
 /** Reads, repacks and compiles a model for a device. */
 export async function prepareModel(source: ModelSource, options: PrepareOptions): Promise<Executable> {
   const backend = await openBackend(options.device)
-  return backend.compile(source.graph, source.load, {
+  const kernels = await quantizersOf(options.device, options.threads, options.signal)
+  return backend.compile(source.graph, (index) => source.load(index, kernels), {
     precision: options.precision,
     threads: options.threads,
     signal: options.signal,

@@ -36,8 +36,8 @@ export interface ModelSource {
   readonly methodConfig: unknown
   /** Where each parameter of the graph is stored, in its order. */
   readonly parameters: readonly PlannedParameter[]
-  /** Reads parameter `index` of the graph. */
-  load(index: number): Promise<QuantizedWeight>
+  /** Reads parameter `index` of the graph; codes are unpacked (or made) by `kernels` where they are given. */
+  load(index: number, kernels?: QuantizerKernels): Promise<QuantizedWeight>
   /** Grows while weights are loaded: repairs are reported when they are made. */
   readonly warnings: readonly string[]
 }
@@ -46,16 +46,11 @@ export interface ModelSource {
  * Plans a checkpoint as a model. Throws FileError where a parameter has no tensor or a wrong shape, ConfigError or UnsupportedError
  * where config.json or the metadata cannot be followed.
  */
-export async function modelSource(checkpoint: Checkpoint, options: SourceOptions = {}): Promise<ModelSource> {
-  return checkpoint.format === 'gguf' ? ggufSource(checkpoint, options) : folderSource(checkpoint, options)
+export async function modelSource(checkpoint: Checkpoint): Promise<ModelSource> {
+  return checkpoint.format === 'gguf' ? ggufSource(checkpoint) : folderSource(checkpoint)
 }
 
-export interface SourceOptions {
-  /** Unpack stored codes while weights are loaded. */
-  readonly kernels?: QuantizerKernels
-}
-
-async function folderSource(original: Checkpoint, options: SourceOptions): Promise<ModelSource> {
+async function folderSource(original: Checkpoint): Promise<ModelSource> {
   const configJson = original.config
   if (!configJson)
     throw new FileError(`Cannot open "${original.files.name}": it has no config.json`, {
@@ -75,15 +70,15 @@ async function folderSource(original: Checkpoint, options: SourceOptions): Promi
     tied = tie.tied
     if (tie.warning) warnings.push(tie.warning)
   }
-  return planned({ checkpoint, family, config: { ...config, tied }, configJson, warnings, stored, options })
+  return planned({ checkpoint, family, config: { ...config, tied }, configJson, warnings, stored })
 }
 
-async function ggufSource(checkpoint: Checkpoint, options: SourceOptions): Promise<ModelSource> {
+async function ggufSource(checkpoint: Checkpoint): Promise<ModelSource> {
   const family = familyOfGguf(checkpoint, MODEL_FAMILIES)
   const configJson = configFromGguf(checkpoint, family)
   const parsed = family.parseConfig(configJson)
   const config = { ...parsed, rope: await withRopeFactors(parsed.rope, checkpoint) }
-  return planned({ checkpoint, family, config, configJson, warnings: [], stored: methodOfGguf(checkpoint), options })
+  return planned({ checkpoint, family, config, configJson, warnings: [], stored: methodOfGguf(checkpoint) })
 }
 
 interface Opened {
@@ -93,13 +88,12 @@ interface Opened {
   readonly configJson: JsonObject
   readonly warnings: string[]
   readonly stored: StoredMethod | undefined
-  readonly options: SourceOptions
 }
 
-function planned({ checkpoint, family, config, configJson, warnings, stored, options }: Opened): ModelSource {
+function planned({ checkpoint, family, config, configJson, warnings, stored }: Opened): ModelSource {
   const graph = family.build(config)
   const table = nameTable(family.names(config), checkpoint.format)
-  const reader = storedReader(checkpoint, stored?.config, warnings, options.kernels)
+  const reader = storedReader(checkpoint, stored?.config, warnings)
   const parameters = planParameters(graph, table, checkpoint, stored?.method, reader)
   const surplus = surplusWarning(parameters, checkpoint, stored?.method)
   if (surplus) warnings.push(surplus)
@@ -113,19 +107,14 @@ function planned({ checkpoint, family, config, configJson, warnings, stored, opt
     methodConfig: stored?.config,
     parameters,
     warnings,
-    load: async (index) => loadParameter(parameters[index], checkpoint, stored?.method, reader),
+    load: async (index, kernels) =>
+      loadParameter(parameters[index], checkpoint, stored?.method, kernels ? { ...reader, kernels } : reader),
   }
 }
 
-function storedReader(
-  checkpoint: Checkpoint,
-  config: unknown,
-  warnings: string[],
-  kernels?: QuantizerKernels,
-): StoredReader<unknown> {
+function storedReader(checkpoint: Checkpoint, config: unknown, warnings: string[]): StoredReader<unknown> {
   return {
     config,
-    kernels,
     has: (name) => checkpoint.tensors.has(name),
     dtypeOf: (name) => checkpoint.tensors.get(name)?.dtype,
     shapeOf: (name) => checkpoint.tensors.get(name)?.shape,
@@ -224,12 +213,12 @@ export function quantizedOnTheFly(
   return {
     ...source,
     method,
-    load: async (index) => {
+    load: async (index, given) => {
       const { name, names } = source.parameters[index]
       const entry = plans.get(name)
-      if (entry?.action !== 'quantize') return source.load(index)
+      if (entry?.action !== 'quantize') return source.load(index, given)
       const tensor = await readTensor(source.checkpoint, name)
-      const weight = await method.quantize({ name, tensor, settings: entry.settings, kernels })
+      const weight = await method.quantize({ name, tensor, settings: entry.settings, kernels: given ?? kernels })
       return asInGraph(weight, names, source.checkpoint)
     },
   }

@@ -12,9 +12,9 @@ import {
 } from '../../core/dtypes.ts'
 import { FileError } from '../../core/errors.ts'
 import { aligned, toFloat32 } from '../../core/half.ts'
-import { PACKINGS, type Packing, pack, packedShape, unpack } from '../../weights/packing.ts'
+import { PACKINGS, type Packing, packCodes, packedShape, unpackCodes } from '../../weights/packing.ts'
 import { part, type QuantizedWeight } from '../../weights/weight.ts'
-import type { NamedTensor, StoredLayout, StoredReader } from '../types.ts'
+import type { NamedTensor, QuantizerKernels, StoredLayout, StoredReader } from '../types.ts'
 import { type Hqq, type HqqSettings, PACKING_OF_BITS } from './config.ts'
 import { type Layout, layoutOf, layoutProblem } from './layout.ts'
 import { hqqScheme, maxCodeOf } from './quantize.ts'
@@ -37,12 +37,17 @@ const int32 = (value: number): RawTensor => rawTensor('I32', [], Int32Array.of(v
 const bitsTensor = (bits: number) =>
   Number.isInteger(bits) ? int32(bits) : rawTensor('F32', [], Float32Array.of(bits))
 
-function write(name: string, weight: QuantizedWeight, settings: HqqSettings): NamedTensor[] {
+async function write(
+  name: string,
+  weight: QuantizedWeight,
+  settings: HqqSettings,
+  kernels?: QuantizerKernels,
+): Promise<NamedTensor[]> {
   const layout = layoutOf(weight.shape, settings)
   const scale = part(weight, 'scale')
   const { packing } = settings
   const tensors: Record<string, RawTensor> = {
-    W_q: packedTensor(weight, layout, settings, scale.dtype),
+    W_q: await packedTensor(weight, layout, settings, scale.dtype, kernels),
     scale: { ...scale, shape: layout.metaShape },
     zero: { ...part(weight, 'zeroPoint'), shape: layout.metaShape },
     shape: rawTensor('I64', [2], BigInt64Array.from(weight.shape, BigInt)),
@@ -68,9 +73,15 @@ function write(name: string, weight: QuantizedWeight, settings: HqqSettings): Na
 const viewDtype = (packing: Packing) => (packing.word === 'U8' ? 'uint8' : 'int32')
 
 /** The packed codes; with view_as_float their bytes, untouched, under the compute dtype's name. */
-function packedTensor(weight: QuantizedWeight, layout: Layout, settings: HqqSettings, computeDtype: DType): RawTensor {
+async function packedTensor(
+  weight: QuantizedWeight,
+  layout: Layout,
+  settings: HqqSettings,
+  computeDtype: DType,
+  kernels: QuantizerKernels | undefined,
+): Promise<RawTensor> {
   const { packing, viewAsFloat } = settings
-  const data = pack(packing, part(weight, 'codes').data, layout.rows, layout.columns)
+  const data = await packCodes(packing, part(weight, 'codes').data, layout.rows, layout.columns, { kernels })
   const { dtype, shape } = packedTensorSpec(packing, layout, viewAsFloat ? computeDtype : packing.word)
   return { dtype, shape, data }
 }
@@ -222,7 +233,7 @@ async function readCodes(module: string, layout: Layout, settings: HqqSettings, 
   const carriers: readonly DType[] = viewAsFloat ? COMPUTE_DTYPES.map((dtype) => TORCH_DTYPES[dtype]) : [packing.word]
   const dtype = reader.dtypeOf(name) as DType
   expectTensor(reader, name, carriers, packedTensorSpec(packing, layout, dtype in DTYPE_BYTES ? dtype : 'U8').shape)
-  const codes = unpack(packing, (await reader.read(name)).data, layout.rows, layout.columns)
+  const codes = await unpackCodes(packing, (await reader.read(name)).data, layout.rows, layout.columns, reader.kernels)
   const max = packing === PACKINGS.hqq8 ? maxCodeOf(bits) : 255 // other packings cannot hold more
   const bad = max === 255 ? -1 : codes.findIndex((code) => code > max)
   if (bad >= 0) fail(name, `code ${codes[bad]} of weight ${bad} does not fit ${bits} bits`, { index: bad })
