@@ -1,21 +1,35 @@
-// The tokenizer that comes with a model.
-import { readText } from '../checkpoint/open.ts'
+// The tokenizer that comes with a model: in the files of a folder, or in the key-values of a GGUF file.
+import { ggufIn } from '../checkpoint/gguf/open.ts'
+import { openCheckpoint } from '../checkpoint/open.ts'
+import { readBytes } from '../checkpoint/text-file.ts'
 import type { FileSet } from '../checkpoint/types.ts'
-import { FileError } from '../core/errors.ts'
 import type { Tokenizer } from '../text/types.ts'
 import { filesAt, type ModelLocation } from './location.ts'
 
 /** The tokenizer of a model's files. Throws FileError where there is none. */
 export async function tokenizerOf(files: FileSet): Promise<Tokenizer> {
-  const read = async (name: string) => ((await files.has(name)) ? readText(files, name) : undefined)
-  const json = await read('tokenizer.json')
-  if (json === undefined)
-    throw new FileError(`Cannot encode text for "${files.name}": it holds no tokenizer.json`, {
-      file: files.name,
-      hint: 'copy tokenizer.json and tokenizer_config.json of the original model into the folder',
-    })
-  const { tokenizerFromJson } = await import('../text/tokenizer.ts')
-  return tokenizerFromJson(json, await read('tokenizer_config.json'), await read('chat_template.jinja'))
+  const names = await files.list()
+  const gguf = ggufFile(files, names)
+  if (gguf !== undefined) return ggufTokenizer(files, gguf)
+  const { tokenizerFromFolder } = await import('../text/files.ts')
+  return tokenizerFromFolder(async (name) => (names.includes(name) ? readBytes(files, name) : undefined), files.name)
+}
+
+/** The GGUF file whose key-values hold the tokenizer; a folder's own tokenizer files come first. */
+function ggufFile(files: FileSet, names: readonly string[]): string | undefined {
+  if (files.single?.endsWith('.gguf')) return files.single
+  const stored = ['tokenizer.json', 'tokenizer.model'].some((name) => names.includes(name))
+  return stored ? undefined : ggufIn(files.name, names)
+}
+
+async function ggufTokenizer(files: FileSet, name: string): Promise<Tokenizer> {
+  const { tokenizerFromGguf } = await import('../text/gguf-vocabulary.ts')
+  const checkpoint = await openCheckpoint(files)
+  try {
+    return tokenizerFromGguf(checkpoint.metadata, name)
+  } finally {
+    await checkpoint.close()
+  }
 }
 
 /** As transformers' AutoTokenizer. */

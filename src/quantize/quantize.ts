@@ -13,6 +13,7 @@ import type { WorkOptions } from '../core/events.ts'
 import type { JsonObject } from '../core/json.ts'
 import { VERSION } from '../core/version.ts'
 import type { Method, QuantizationPlan, QuantizerKernels, TensorInfo } from '../methods/types.ts'
+import { ggufTokenizerOf } from '../models/gguf/tokenizer.ts'
 import { ggufView } from '../models/gguf/view.ts'
 import { type ModelSource, modelInfo, tensorInfos } from '../models/source.ts'
 import { quantizeJobs } from './jobs.ts'
@@ -40,8 +41,10 @@ export interface QuantizeOptions extends WorkOptions {
   readonly maxShardBytes?: number
   /** Receives what a method says of one tensor while it is quantised. */
   warn?(message: string): void
-  /** The tokenizer's key-values, for a GGUF file made from a model folder. */
+  /** The tokenizer's key-values, for a GGUF file made from a model folder. Default: made from the folder's tokenizer. */
   readonly ggufTokenizer?: ReadonlyMap<string, GgufValue>
+  /** `--pre`: overrides the look-up of `tokenizer.ggml.pre`. */
+  readonly pre?: string
   /** Anything else that decides the result (hash of an importance matrix ...), for resuming. */
   readonly fingerprint?: unknown
 }
@@ -190,9 +193,10 @@ async function planGguf(
   const rules = method.file!
   const isFolder = source.checkpoint.format !== 'gguf'
   const isConverters = isFolder && rules.isConverters(config)
+  const made = isFolder && !options.ggufTokenizer ? await ggufTokenizerOf(source, options.pre) : undefined
   const view = isFolder
     ? await ggufView(source, {
-        tokenizer: options.ggufTokenizer,
+        tokenizer: options.ggufTokenizer ?? made?.metadata,
         fileType: isConverters ? rules.fileType(config) : undefined,
       })
     : source.checkpoint
@@ -203,12 +207,13 @@ async function planGguf(
   if (!isConverters) jobs.sort(rules.order)
   const tensors = jobs.flatMap((job) => outputsOf(job)!)
   const missing = metadata.has('tokenizer.ggml.model') ? [] : ['the file has no tokenizer: llama.cpp will not run it']
+  const tokenizerWarnings = made && missing.length === 0 ? made.warnings : missing
   const out = isConverters ? metadata : rules.metadata(metadata, config)
   return {
     plan,
     infos,
     jobs,
-    warnings: [...new Set([...source.warnings, ...view.warnings, ...plan.warnings, ...missing])],
+    warnings: [...new Set([...source.warnings, ...view.warnings, ...plan.warnings, ...tokenizerWarnings])],
     sink: (output) => new GgufSink(output, output.single ?? GGUF_FILE, out, tensors),
     finish: async () => {},
   }
