@@ -1,6 +1,6 @@
 // Picks the family by config.json's model_type.
 import { UnsupportedError } from '../core/errors.ts'
-import type { JsonObject } from '../core/json.ts'
+import { type JsonObject, writeJson } from '../core/json.ts'
 import { llama } from './families/llama.ts'
 import { mistral } from './families/mistral.ts'
 import { qwen2 } from './families/qwen2.ts'
@@ -13,9 +13,9 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [llama, mistral, qwen2, qw
 /** The family of a config.json. Throws UnsupportedError listing what is there. */
 export function familyOf(config: JsonObject): ModelFamily {
   const modelType = config.model_type
-  const found = MODEL_FAMILIES.find((family) => family.modelTypes.includes(String(modelType)))
+  const found = MODEL_FAMILIES.find((family) => typeof modelType === 'string' && family.modelTypes.includes(modelType))
   if (found) return found
   const known = MODEL_FAMILIES.flatMap((family) => family.modelTypes)
-  const problem = modelType === undefined ? 'a config.json without "model_type"' : `model_type "${String(modelType)}"`
+  const problem = modelType === undefined ? 'a config.json without "model_type"' : `model_type ${writeJson(modelType)}`
   throw new UnsupportedError(`Cannot run ${problem}: fewbit knows ${known.join(', ')}`, { modelType, known })
 }
