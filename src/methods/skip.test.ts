@@ -77,6 +77,7 @@ test('a list replaces the automatic one, with a warning where the head is quanti
 test('a tied head that the list does not name stays float, with a warning', () => {
   const { reasons, warnings } = decideSkips([...TIED, HEAD], model(true), [], 'skip')
   expect(reasons.at(-1)).toBe('tied to the embedding')
+  expect(reasons[0]).toBe('output head, tied to the embedding')
   expect(warnings).toEqual(['lm_head is tied to the embedding: both stay float although skip does not name it'])
 })
 

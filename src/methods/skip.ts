@@ -79,7 +79,7 @@ export function automaticSkips(tensors: readonly TensorInfo[], model: ModelInfo)
 }
 
 export interface SkipDecisions {
-  /** One entry a tensor: why a linear (or head) stays float; undefined for those to quantise and for all other roles. */
+  /** One entry a tensor: why a linear, the head or a tied embedding stays float; undefined for those to quantise and for other roles. */
   readonly reasons: readonly (string | undefined)[]
   readonly warnings: readonly string[]
 }
@@ -98,6 +98,7 @@ export function decideSkips(
   const warnings: string[] = []
   const head = headModule(tensors)
   const reasons = tensors.map((t) => {
+    if (t.role === 'embedding' && model.tied) return 'output head, tied to the embedding'
     if (t.role !== 'linear' && t.role !== 'head') return undefined
     const pattern = list.match(moduleOf(t.name))
     if (pattern !== undefined) return patterns ? `skipped by ${JSON.stringify(pattern)} of ${key}` : 'output head'
