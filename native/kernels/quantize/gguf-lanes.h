@@ -35,8 +35,10 @@ FB_INLINE V select(I mask, V yes, V no) { return (V)((mask & (I)yes) | (~mask & 
 FB_INLINE I select(I mask, I yes, I no) { return (mask & yes) | (~mask & no); }
 FB_INLINE V absolute(V v) { return (V)((I)v & 0x7fffffff); }
 FB_INLINE I clamp(I v, int32_t low, int32_t high) {
-  v = v < low ? splat(low) : v;
-  return v > high ? splat(high) : v;
+  // in this form compilers find the max and min instructions
+  const I least = splat(low), most = splat(high);
+  v = v > least ? v : least;
+  return v < most ? v : most;
 }
 
 FB_INLINE bool any(I mask) {
@@ -66,8 +68,8 @@ constexpr int32_t ORIGIN = 0x400000;
 FB_INLINE I nearest(V v, int32_t low, int32_t high) {
   return clamp((I)(v + MAGIC) & 0x7fffff, ORIGIN + low, ORIGIN + high);
 }
-/** Such an integer as a float, exactly. */
-FB_INLINE V as_float(I counted) { return (V)(counted | 0x4b000000) - MAGIC; }
+/** The same as floats, exactly. */
+FB_INLINE V nearest_float(V v, int32_t low, int32_t high) { return (V)(nearest(v, low, high) | 0x4b000000) - MAGIC; }
 
 FB_INLINE int32_t nearest_int(float v) { return (bits<int32_t>(v + MAGIC) & 0x7fffff) - ORIGIN; }
 

@@ -7,6 +7,12 @@ namespace fb::gguf::FB_LEVEL_NAMESPACE {
 
 constexpr float GROUP_EPSILON = 1e-15f;
 
+#if defined(__clang__)
+#define FB_UNROLL _Pragma("clang loop unroll_count(8)")
+#else
+#define FB_UNROLL _Pragma("GCC unroll 8")
+#endif
+
 /** How a value is weighed. sigma2 is per group, importance per value. */
 enum class Weights { MEAN_PLUS_MAGNITUDE, IMPORTANCE_ROOT, SQUARE, IMPORTANCE };
 
@@ -33,11 +39,11 @@ FB_INLINE void lanes_of(const float* x, V* out) {
   for (int i = 0; i < SIZE; i++) out[i] = load(turned[i]);
 }
 
-/** in[i][lane] (codes counted from ORIGIN, plus `offset`) -> out[lane * SIZE + i]. */
+/** in[i][lane] + offset, whole numbers, -> out[lane * SIZE + i]. */
 template <int SIZE>
-FB_INLINE void codes_of(const I* in, int32_t offset, uint8_t* out) {
+FB_INLINE void codes_of(const V* in, int32_t offset, uint8_t* out) {
   uint8_t turned[SIZE][W];
-  for (int i = 0; i < SIZE; i++) store_codes(turned[i], in[i] - (ORIGIN - offset));
+  for (int i = 0; i < SIZE; i++) store_codes(turned[i], __builtin_convertvector(in[i], I) + offset);
   for (int lane = 0; lane < W; lane++)
     for (int i = 0; i < SIZE; i++) out[lane * SIZE + i] = turned[i][lane];
 }
@@ -74,16 +80,16 @@ FB_NOINLINE void search_symmetric(const Groups<SIZE>& g, uint8_t* codes, float* 
   const I empty = largest < GROUP_EPSILON;
   V wx[SIZE];
   for (int i = 0; i < SIZE; i++) wx[i] = g.w[i] * g.x[i];
-  I best_codes[SIZE];
+  V best_codes[SIZE];
   V scale = V{}, best = V{};
   for (int turn = 0; turn < 19; turn++) {
     const int step = turn == 0 ? 0 : turn < 10 ? turn - 10 : turn - 9;  // 0, -9 .. -1, 1 .. 9
     const V inverse = -(static_cast<float>(LIMIT) + 0.1f * static_cast<float>(step)) / max;
-    I trial[SIZE];
+    V trial[SIZE];
     V sumlx = V{}, suml2 = V{};
+    FB_UNROLL
     for (int i = 0; i < SIZE; i++) {
-      trial[i] = nearest(inverse * g.x[i], -LIMIT, LIMIT - 1);
-      const V l = as_float(trial[i]);
+      const V l = trial[i] = nearest_float(inverse * g.x[i], -LIMIT, LIMIT - 1);
       sumlx += wx[i] * l;
       suml2 += (g.w[i] * l) * l;
     }
@@ -100,7 +106,7 @@ FB_NOINLINE void search_symmetric(const Groups<SIZE>& g, uint8_t* codes, float* 
     for (int i = 0; i < SIZE; i++) best_codes[i] = select(better, trial[i], best_codes[i]);
   }
   store(scales, select(empty, V{}, scale));
-  for (int i = 0; i < SIZE; i++) best_codes[i] = select(empty, splat(ORIGIN - LIMIT), best_codes[i]);
+  for (int i = 0; i < SIZE; i++) best_codes[i] = select(empty, splat(static_cast<float>(-LIMIT)), best_codes[i]);
   codes_of<SIZE>(best_codes, LIMIT, codes);
 }
 
@@ -112,10 +118,11 @@ struct Sweep {
 };
 
 template <int SIZE>
-FB_INLINE V squared_error(const Groups<SIZE>& g, const I* codes, V scale, V min) {
+FB_INLINE V squared_error(const Groups<SIZE>& g, const V* codes, V scale, V min) {
   V error = V{};
+  FB_UNROLL
   for (int i = 0; i < SIZE; i++) {
-    const V difference = (scale * as_float(codes[i]) + min) - g.x[i];
+    const V difference = (scale * codes[i] + min) - g.x[i];
     error += g.w[i] * (difference * difference);
   }
   return error;
@@ -139,16 +146,16 @@ FB_NOINLINE void search_asymmetric(const Groups<SIZE>& g, int limit, Sweep sweep
   const float top = static_cast<float>(limit);
   V inverse = top / (max - min);
   V scale = 1.0f / inverse;
-  I best_codes[SIZE];
-  for (int i = 0; i < SIZE; i++) best_codes[i] = nearest(inverse * (g.x[i] - min), 0, limit);
+  V best_codes[SIZE];
+  for (int i = 0; i < SIZE; i++) best_codes[i] = nearest_float(inverse * (g.x[i] - min), 0, limit);
   V best = squared_error(g, best_codes, scale, min);
   for (int step = 0; step <= sweep.steps; step++) {
     inverse = ((sweep.low + sweep.delta * static_cast<float>(step)) + top) / (max - min);
-    I trial[SIZE];
+    V trial[SIZE];
     V sum_l = V{}, sum_l2 = V{}, sum_xl = V{};
+    FB_UNROLL
     for (int i = 0; i < SIZE; i++) {
-      trial[i] = nearest(inverse * (g.x[i] - min), 0, limit);
-      const V l = as_float(trial[i]);
+      const V l = trial[i] = nearest_float(inverse * (g.x[i] - min), 0, limit);
       const V wl = g.w[i] * l;
       sum_l += wl;
       sum_l2 += wl * l;
@@ -171,7 +178,7 @@ FB_NOINLINE void search_asymmetric(const Groups<SIZE>& g, int limit, Sweep sweep
   store(scales, select(empty, V{}, scale));
   store(minima, select(empty, empty_min, min));
   if (sums) store(sums, sum_w);
-  for (int i = 0; i < SIZE; i++) best_codes[i] = select(empty, splat(ORIGIN), best_codes[i]);
+  for (int i = 0; i < SIZE; i++) best_codes[i] = select(empty, V{}, best_codes[i]);
   codes_of<SIZE>(best_codes, 0, codes);
 }
 
