@@ -33,6 +33,13 @@ test('a value that is not finite is refused by tensor and row', async () => {
   await expect(attempt).rejects.toThrow('Cannot quantise "blk.0.attn_q.weight": row 2: the source holds Infinity')
 })
 
+test('the row of a slice is named as a row of the whole tensor', async () => {
+  const x = new Float32Array(64)
+  x[40] = Number.NaN
+  const slice = { name: 'w', tensor: tensor(x, 32), settings: { type: 'Q8_0' as const }, firstRow: 1000 }
+  await expect(quantize(slice)).rejects.toThrow('Cannot quantise "w": row 1001: the source holds NaN')
+})
+
 test.each(['Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q8_0', 'Q4_K', 'Q5_K', 'Q6_K', 'F16'] as const)(
   '%s: a row too large for half scales is refused by row',
   async (type) => {

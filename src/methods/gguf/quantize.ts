@@ -36,12 +36,13 @@ export async function quantize({
   tensor,
   settings,
   kernels,
+  firstRow = 0,
 }: QuantizeInput<GgufSettings>): Promise<QuantizedWeight> {
   const { type, importance } = settings
   const { shape } = tensor
   const columns = shape[shape.length - 1]
   const x = inRows(tensor, columns)
-  if (isFloatType(type)) return convert(name, x, shape, type, kernels)
+  if (isFloatType(type)) return convert(name, x, shape, type, firstRow, kernels)
   const bytes = partBytes(type, elementCount(shape))
   const codes = new Uint8Array(bytes.codes)
   const scale = new Uint8Array(bytes.scale)
@@ -54,7 +55,7 @@ export async function quantize({
     const done = kernels
       ? await quantizeWithKernels(kernels, type, rows, columns, weights)
       : quantizeByOracle(type, toFloat32(rows), columns, weights)
-    if (done.refused) refuse(name, rows, done.refused, from, BLOCK_LIMIT)
+    if (done.refused) refuse(name, rows, done.refused, firstRow + from, BLOCK_LIMIT)
     const at = partBytes(type, from * columns)
     codes.set(done.codes, at.codes)
     scale.set(done.scale, at.scale)
@@ -98,6 +99,7 @@ async function convert(
   x: RawTensor,
   shape: readonly number[],
   type: FloatType,
+  firstRow: number,
   kernels: QuantizerKernels | undefined,
 ): Promise<QuantizedWeight> {
   const columns = x.shape[1]
@@ -107,7 +109,7 @@ async function convert(
     const { values, refused } = kernels
       ? await convertWithKernels(kernels, type, rows, columns)
       : convertByOracle(type, rows)
-    if (refused) refuse(name, rows, refused, from, FLOAT_LIMIT, type)
+    if (refused) refuse(name, rows, refused, firstRow + from, FLOAT_LIMIT, type)
     data.set(values, (data.length / x.shape[0]) * from)
   }
   return denseWeight({ dtype: type, shape, data })
