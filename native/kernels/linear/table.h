@@ -1,73 +1,74 @@
 // The functions of one level: included last by each kernels*.cc, which names its table.
 #pragma once
-#include "float.h"
 #include "integers.h"
-#if defined(__AVX2__)
-#include "bytes.h"
-#endif
+#include "matvec.h"
 
 namespace fb::linear {
 namespace {
 
-enum class Kind : uint8_t { Float, Bytes, Integers };
+enum class Kind : uint8_t { Float, Digits, Integers };
 
 /** Which kernel runs a call: by scheme, mode and phase, never by rows. */
 struct Choice {
   Kind kind;
-  int digits;
+  Form form;
 };
 
 Choice choose(const Call& c) {
-  if (c.x8) return {Kind::Integers, 0};
-#if defined(__AVX2__)
+  if (c.x8) return {Kind::Integers, {}};
+#if defined(FB_WORDS)
   const Weight& w = *c.weight;
-  const bool codes = w.scheme == Scheme::Affine || is_superblock(w.scheme);
-  if (c.phase == Phase::Decode && codes && w.bits < 8) return {Kind::Bytes, c.mode == Mode::Exact ? 3 : 2};
+  if (c.phase == Phase::Decode && !is_dense(w.scheme)) {
+    const bool exact = c.mode == Mode::Exact;
+    if (w.scheme == Scheme::Lookup16) return {Kind::Digits, {exact ? 2 : 1, 2, LOOKUP_TOP}};
+#if defined(__AVX512VNNI__)
+    return {Kind::Digits, {exact ? 3 : 2, 1, 127}};
+#elif defined(__AVX2__)
+    if (w.bits < 8) return {Kind::Digits, {exact ? 3 : 2, 1, 127}};
 #endif
-  return {Kind::Float, 0};
+    return {Kind::Digits, {exact ? 2 : 1, 2, 32767}};
+  }
+#endif
+  return {Kind::Float, {}};
 }
-
-#if defined(__AVX2__)
-Form form_of(const Choice& choice) { return {choice.digits, 1, 127}; }
 
 size_t scratch_bytes(const Call& c) {
   const Choice choice = choose(c);
-  return choice.digits ? row_bytes(form_of(choice), c.weight->k) * (size_t)c.rows : 0;
+  return choice.kind == Kind::Digits ? row_bytes(choice.form, c.weight->k) * (size_t)c.rows : 0;
 }
 
 uint32_t form(const Call& c) {
   const Choice choice = choose(c);
-  return choice.digits ? number_of(form_of(choice)) : 0;
+  return choice.kind == Kind::Digits ? number_of(choice.form) : 0;
 }
 
 void prepare(const Call& c, int row_from, int row_to) {
   const Choice choice = choose(c);
-  if (!choice.digits) return;
-  for (int row = row_from; row < row_to; row++) digits_of_row<int8_t, 7>(c, form_of(choice), row);
+  if (choice.kind != Kind::Digits) return;
+  for (int row = row_from; row < row_to; row++) {
+    if (choice.form.bytes == 1) digits_of_row<int8_t, 7>(c, choice.form, row);
+    else if (choice.form.top == 32767) digits_of_row<int16_t, 15>(c, choice.form, row);
+    else digits_of_row<int16_t, 13>(c, choice.form, row);
+  }
 }
-#else
-size_t scratch_bytes(const Call&) { return 0; }
-uint32_t form(const Call&) { return 0; }
-void prepare(const Call&, int, int) {}
-#endif
 
 const char* kernel(const Call& c) {
   const Choice choice = choose(c);
   if (choice.kind == Kind::Integers) return "int8";
   if (choice.kind == Kind::Float) return "f32";
-  return choice.digits == 3 ? "int8 x 3" : choice.digits == 2 ? "int8 x 2" : "int8 x 1";
+  if (choice.form.bytes == 1) return choice.form.digits == 3 ? "int8 x 3" : "int8 x 2";
+  return choice.form.digits == 2 ? "int16 x 2" : "int16";
 }
 
 void compute_panel(const Call& c, const Choice& choice, int panel, float* local) {
-  switch (choice.kind) {
-    case Kind::Integers: return integer_panel(c, panel);
-    case Kind::Bytes:
-#if defined(__AVX2__)
-      if (choice.digits == 3) return bytes_decode<3>(c, form_of(choice), panel);
-      return bytes_decode<2>(c, form_of(choice), panel);
-#endif
-    case Kind::Float: break;
+  if (choice.kind == Kind::Integers) return integer_panel(c, panel);
+#if defined(FB_WORDS)
+  if (choice.kind == Kind::Digits) {
+    if (choice.form.digits == 1) return matvec_panel<1>(c, choice.form, panel);
+    if (choice.form.digits == 2) return matvec_panel<2>(c, choice.form, panel);
+    return matvec_panel<3>(c, choice.form, panel);
   }
+#endif
   if (c.phase == Phase::Decode) decode_panel_float(c, panel, local);
   else prefill_panel(c, panel, local);
 }

@@ -3,7 +3,7 @@
 #pragma once
 #include "../base.h"
 #include "../half.h"
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #elif defined(__wasm_simd128__)
 #include <wasm_simd128.h>

@@ -1,0 +1,192 @@
+// The decode kernel: a slice of up to 8 rows in one pass over a panel. The scale leaves the group,
+//   y += s * (sum q a - z * sum a),
+// and the inner sums are integers (bytes.h, words.h), so they do not depend on an order; one row or eight, each has the same operations.
+#pragma once
+#include "float.h"
+#include "words.h"
+#if defined(__AVX2__)
+#include "bytes.h"
+#endif
+
+namespace fb::linear {
+namespace {
+
+constexpr int SLICE = 8;  // rows that share one pass over the weight
+
+/** Sums of one slice of rows; with ONE row the compiler keeps them in registers. */
+template <bool ONE>
+struct Rows {
+  static constexpr int MOST = ONE ? 1 : SLICE;
+  int given;
+  Digits x[MOST];
+  F y[MOST][SIDES];
+  FB_INLINE int count() const { return ONE ? 1 : given; }
+};
+
+FB_INLINE void prefetch_chunk(const uint8_t* chunk, int bytes) {
+  for (int i = 0; i < bytes; i += 64) __builtin_prefetch(chunk + AHEAD + i);
+}
+
+/** y += s * (q - z * total) for one group. */
+FB_INLINE void close_group(const Weight& w, const uint8_t* scales, int side, F q, float total, F& y) {
+  const F s = load_scale(w.scale_type, scales, side);
+  if (w.scheme == Scheme::Lookup16) {
+    y = fma(s, q, y);
+    return;
+  }
+  const F a = splat(total);
+  if (w.zero == Zero::Constant) {
+    y = fma(s, q - splat(w.zero_point) * a, y);
+    return;
+  }
+  const F z = load_scale(w.scale_type, scales + PANEL_ROWS * scale_bytes(w.scale_type), side);
+  if (w.zero == Zero::Point) y = fma(s, q - z * a, y);
+  else y = fma(z, a, fma(s, q, y));
+}
+
+template <class Dots, bool ONE>
+FB_INLINE void group_panel(const Weight& w, const Dots& dots, const uint8_t* tile, Rows<ONE>& rows) {
+  const int chunks = chunks_of(w.group), groups = w.k / w.group;
+  int at = 0;
+  for (int g = 0; g < groups; g++) {
+    F q[Rows<ONE>::MOST][SIDES] = {};
+    float total[Rows<ONE>::MOST] = {};
+    for (int c = 0; c < chunks; c++, at++, tile += chunk_bytes(Dots::bits)) {
+      prefetch_chunk(tile, chunk_bytes(Dots::bits));
+      for (int r = 0; r < rows.count(); r++) {
+        const Digits& x = rows.x[r];
+        F sums[SIDES];
+        dots.sums(tile, x.digits + at * Dots::step, sums);
+        for (int side = 0; side < SIDES; side++) q[r][side] = fma(sums[side], splat(x.scale[at]), q[r][side]);
+        total[r] += x.sum[2 * at] + x.sum[2 * at + 1];
+      }
+    }
+    __builtin_prefetch(tile + AHEAD);
+    for (int r = 0; r < rows.count(); r++) {
+      for (int side = 0; side < SIDES; side++) close_group(w, tile, side, q[r][side], total[r], rows.y[r][side]);
+    }
+    tile += PANEL_ROWS * scale_bytes(w.scale_type) * (w.zero == Zero::Constant ? 1 : 2);
+  }
+}
+
+/** Q4_K and Q5_K: y += d * sum s_g q_g - dmin * sum m_g a_g over the 8 groups of a superblock. */
+template <class Dots, bool ONE>
+FB_INLINE void superblock_panel(const Weight& w, const Dots& dots, const uint8_t* tile, Rows<ONE>& rows) {
+  for (int at = 0; at < w.k / CHUNK; tile += w.group_bytes) {
+    const uint8_t* scales = tile + SUPERBLOCK / CHUNK * chunk_bytes(Dots::bits);
+    F q[Rows<ONE>::MOST][SIDES] = {}, m[Rows<ONE>::MOST][SIDES] = {};
+    for (int c = 0; c < SUPERBLOCK / CHUNK; c++, at++) {
+      const uint8_t* chunk = tile + c * chunk_bytes(Dots::bits);
+      prefetch_chunk(chunk, chunk_bytes(Dots::bits));
+      for (int r = 0; r < rows.count(); r++) {
+        const Digits& x = rows.x[r];
+        F sums[SIDES];
+        dots.sums(chunk, x.digits + at * Dots::step, sums);
+        for (int side = 0; side < SIDES; side++) {
+          const F s = load_u8(scales + c * PANEL_ROWS + side * LANES), min = load_u8(scales + 128 + c * PANEL_ROWS + side * LANES);
+          q[r][side] = fma(sums[side], s * splat(x.scale[at]), q[r][side]);
+          m[r][side] = fma(min, splat(x.sum[2 * at] + x.sum[2 * at + 1]), m[r][side]);
+        }
+      }
+    }
+    for (int side = 0; side < SIDES; side++) {
+      const F d = load_f16(scales + 256 + side * LANES * 2), dmin = load_f16(scales + 288 + side * LANES * 2);
+      for (int r = 0; r < rows.count(); r++) rows.y[r][side] = fma(d, q[r][side], rows.y[r][side]) - dmin * m[r][side];
+    }
+  }
+}
+
+/** Q6_K: y += d * sum s_g (q_g - 32 a_g) over the 16 groups of 16. */
+template <class Dots, bool ONE>
+FB_INLINE void q6_panel(const Weight& w, const Dots& dots, const uint8_t* tile, Rows<ONE>& rows) {
+  for (int at = 0; at < w.k / CHUNK; tile += w.group_bytes) {
+    const uint8_t* scales = tile + SUPERBLOCK / CHUNK * chunk_bytes(Dots::bits);
+    F q[Rows<ONE>::MOST][SIDES] = {};
+    for (int c = 0; c < SUPERBLOCK / CHUNK; c++, at++) {
+      const uint8_t* chunk = tile + c * chunk_bytes(Dots::bits);
+      prefetch_chunk(chunk, chunk_bytes(Dots::bits));
+      for (int r = 0; r < rows.count(); r++) {
+        const Digits& x = rows.x[r];
+        const uint8_t* digits = x.digits + at * Dots::step;
+        const F scale = splat(x.scale[at]);
+        F first[SIDES], second[SIDES];
+        dots.template sums<0, 4>(chunk, digits, first);
+        dots.template sums<4, 4>(chunk, digits + Dots::half, second);
+        for (int side = 0; side < SIDES; side++) {
+          const F low = load_i8(scales + c * 32 + side * LANES), high = load_i8(scales + c * 32 + 16 + side * LANES);
+          q[r][side] = fma(low, first[side] * scale - splat(32 * x.sum[2 * at]), q[r][side]);
+          q[r][side] = fma(high, second[side] * scale - splat(32 * x.sum[2 * at + 1]), q[r][side]);
+        }
+      }
+    }
+    for (int side = 0; side < SIDES; side++) {
+      const F d = load_f16(scales + 256 + side * LANES * 2);
+      for (int r = 0; r < rows.count(); r++) rows.y[r][side] = fma(d, q[r][side], rows.y[r][side]);
+    }
+  }
+}
+
+#if defined(FB_WORDS)
+/** The panel of a weight by its code width. */
+template <template <int, int> class Dots, int D, bool ONE>
+FB_INLINE void panel_of_bits(const Weight& w, const uint8_t* tile, Rows<ONE>& rows) {
+  switch (w.scheme) {
+    case Scheme::Q4_K: return superblock_panel(w, Dots<4, D>(), tile, rows);
+    case Scheme::Q5_K: return superblock_panel(w, Dots<5, D>(), tile, rows);
+    case Scheme::Q6_K: return q6_panel(w, Dots<6, D>(), tile, rows);
+    default: break;
+  }
+  switch (w.bits) {
+    case 1: return group_panel(w, Dots<1, D>(), tile, rows);
+    case 2: return group_panel(w, Dots<2, D>(), tile, rows);
+    case 3: return group_panel(w, Dots<3, D>(), tile, rows);
+    case 4: return group_panel(w, Dots<4, D>(), tile, rows);
+    case 5: return group_panel(w, Dots<5, D>(), tile, rows);
+    case 6: return group_panel(w, Dots<6, D>(), tile, rows);
+    case 7: return group_panel(w, Dots<7, D>(), tile, rows);
+    default: return group_panel(w, Dots<8, D>(), tile, rows);
+  }
+}
+
+template <int D, bool ONE>
+FB_INLINE void panel_of_form(const Weight& w, [[maybe_unused]] Form f, const uint8_t* tile, Rows<ONE>& rows) {
+#if defined(__AVX2__)
+  if (f.bytes == 1) return panel_of_bits<ByteDots, D>(w, tile, rows);
+#endif
+  if constexpr (D <= 2) {
+    if (w.scheme == Scheme::Lookup16) return group_panel(w, LookupDots<D>(w.table), tile, rows);
+#if defined(__AVX2__)  // narrower codes take bytes
+    return group_panel(w, WordDots<8, D>(), tile, rows);
+#else
+    return panel_of_bits<WordDots, D>(w, tile, rows);
+#endif
+  }
+}
+
+template <int D, bool ONE>
+FB_NOINLINE void slice(const Call& c, Form f, int panel, int row_from, int count) {
+  const Weight& w = *c.weight;
+  Rows<ONE> rows = {};
+  rows.given = count;
+  for (int r = 0; r < rows.count(); r++) rows.x[r] = row_of(c.scratch, f, w.k, row_from + r);
+  panel_of_form<D>(w, f, panel_of(w, panel), rows);
+  for (int r = 0; r < rows.count(); r++) {
+    float sums[PANEL_ROWS];
+    for (int side = 0; side < SIDES; side++) store(sums + side * LANES, rows.y[r][side]);
+    finish(c, row_from + r, panel, sums);
+  }
+}
+
+template <int D>
+void matvec_panel(const Call& c, Form f, int panel) {
+  for (int row = 0; row < c.rows; row += SLICE) {
+    const int count = c.rows - row < SLICE ? c.rows - row : SLICE;
+    if (count == 1) slice<D, true>(c, f, panel, row, 1);
+    else slice<D, false>(c, f, panel, row, count);
+  }
+}
+
+#endif
+
+}  // namespace
+}  // namespace fb::linear
