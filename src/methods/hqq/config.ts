@@ -202,7 +202,7 @@ function parseSettings(config: JsonObject, warnings: string[]): { settings: Hqq[
 
 /** `group-size`, `groupSize` -> `group_size`. */
 const squash = (name: string) => name.replace(/[-_]/g, '').toLowerCase()
-const FLAG_KEYS = [...Object.keys(WEIGHT_FIELDS), SKIP_KEY, 'dynamic_config', 'offload_meta']
+export const FLAG_KEYS = [...Object.keys(WEIGHT_FIELDS), SKIP_KEY, 'dynamic_config', 'offload_meta']
 const KEY_OF_FLAG = new Map(FLAG_KEYS.map((key) => [squash(key), key]))
 
 /**

@@ -3,7 +3,7 @@
 import type { FloatDType } from '../../core/dtypes.ts'
 import { part } from '../../weights/weight.ts'
 import type { Method } from '../types.ts'
-import { fromFlags, type Hqq, type HqqSettings, parseConfig } from './config.ts'
+import { FLAG_KEYS, fromFlags, type Hqq, type HqqSettings, parseConfig } from './config.ts'
 import { plan } from './plan.ts'
 import { quantize } from './quantize.ts'
 import { stored } from './stored.ts'
@@ -21,6 +21,7 @@ export const hqq: Method<Hqq, HqqSettings> = {
     onTheFly: true,
     serialisable: true,
   },
+  options: FLAG_KEYS,
   parseConfig,
   fromFlags,
   plan,

@@ -1,0 +1,46 @@
+// A quantised model seen as the float model that its method restores: each weight is decoded when it is read, in the method's own
+// arithmetic, and rounded to the model's dtype. GGUF files get the names of a model folder.
+import type { Checkpoint, StoredTensor } from '../checkpoint/types.ts'
+import { DTYPE_BYTES, elementCount, type FloatDType, isFloat } from '../core/dtypes.ts'
+import { fromFloat32 } from '../core/half.ts'
+import type { JsonObject } from '../core/json.ts'
+import { decode } from '../weights/weight.ts'
+import { type ModelSource, modelDtype, modelSource } from './source.ts'
+
+/** The float source. `dtype`: of the restored weights; absent: the model's, float32 for GGUF files. */
+export async function dequantizedSource(source: ModelSource, dtype?: FloatDType): Promise<ModelSource> {
+  const { checkpoint, configJson } = source
+  const own = checkpoint.format === 'gguf' ? 'F32' : modelDtype(configJson, checkpoint)
+  const target = dtype ?? (isFloat(own) ? own : 'F32')
+  const config: JsonObject = { ...configJson }
+  delete config.quantization_config
+  return modelSource({ ...restored(source, target), config })
+}
+
+function restored(source: ModelSource, dtype: FloatDType): Checkpoint {
+  const { checkpoint, parameters, method, methodConfig } = source
+  const readers = new Map<string, () => Promise<Uint8Array>>()
+  const tensors = new Map<string, StoredTensor>()
+  parameters.forEach(({ parameter, names, name, quantized }, index) => {
+    const stored = checkpoint.tensors.get(name)
+    // A vector keeps its own dtype, a weight takes the model's.
+    const to = quantized || !stored || !isFloat(stored.dtype) ? dtype : stored.dtype
+    const { shape } = parameter
+    const byteLength = elementCount(shape) * DTYPE_BYTES[to]
+    tensors.set(names.huggingFace, { name: names.huggingFace, dtype: to, shape, file: name, offset: 0, byteLength })
+    readers.set(names.huggingFace, async () => {
+      const weight = await source.load(index)
+      if (weight.scheme.kind === 'dense' && weight.scheme.dtype === to) return weight.parts.values.data
+      const arithmetic = quantized ? method?.restoreDtype?.(weight, methodConfig) : undefined
+      const values = decode(weight, 0, elementCount(shape), arithmetic && isFloat(arithmetic) ? arithmetic : 'F32')
+      return fromFloat32(values, to)
+    })
+  })
+  return {
+    ...checkpoint,
+    format: 'safetensors',
+    tensors,
+    metadata: new Map([['format', 'pt']]),
+    read: async (tensor, from = 0, to = tensor.byteLength) => (await readers.get(tensor.name)!()).subarray(from, to),
+  }
+}
