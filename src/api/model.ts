@@ -2,23 +2,36 @@
 import { rowsOf } from '../backends/batch.ts'
 import { openBackend, openQuantizers } from '../backends/index.ts'
 import type { Executable, Precision } from '../backends/types.ts'
+import { openCheckpoint } from '../checkpoint/open.ts'
+import type { OutputStore } from '../checkpoint/types.ts'
 import { ConfigError } from '../core/errors.ts'
 import type { Listener } from '../core/events.ts'
 import type { JsonObject } from '../core/json.ts'
 import type { GenerationSettings } from '../generate/config.ts'
 import type { GeneratedSequence, GenerateOptions, GenerationModel, StreamPiece } from '../generate/types.ts'
+import { dequantizedSource } from '../models/dequantized.ts'
 import type { ModelSource } from '../models/source.ts'
 import type { DecoderConfig } from '../models/types.ts'
 import type { Tokenizer } from '../text/types.ts'
-import { defaultThreads, type ModelLocation } from './location.ts'
-import { generationDefaults, type OpenedModel, type OpenOptions, openModel, withQuantization } from './open.ts'
+import { defaultThreads, filesAt, type ModelLocation, type OutputLocation, outputAt } from './location.ts'
+import {
+  floatDtype,
+  generationDefaults,
+  type OpenedModel,
+  type OpenOptions,
+  openModel,
+  withQuantization,
+} from './open.ts'
+import { copyModel, quantizeInto, type SaveOptions, writeFloat } from './save.ts'
 import { tokenizerOf } from './tokenizer.ts'
 
-export interface LoadOptions extends OpenOptions {
+export interface LoadOptions extends Omit<OpenOptions, 'kernels'> {
   /** `cpu` (default), `wasm` or `reference`. */
   readonly device?: string
   /** Default: what the process may use, at most 16. Results never depend on it. */
   readonly threads?: number
+  /** Restores the floats of a quantised model while loading, as `dequantize()` does. */
+  readonly dequantize?: boolean
   /** Activations stay as precise as float32 in generation too; `logits` always is. */
   readonly exact?: boolean
   readonly onEvent?: Listener
@@ -151,9 +164,47 @@ export class CausalLM {
   /** The tokenizer beside the model. Throws FileError where there is none. */
   async loadTokenizer(): Promise<Tokenizer> {
     if (this.tokenizer) return this.tokenizer
-    const { filesAt } = await import('./location.ts')
     this.tokenizer = await tokenizerOf(await filesAt(this.location))
     return this.tokenizer
+  }
+
+  /**
+   * Writes the model: unchanged, its own bytes; quantised while loading, what the method's reference would write; a `.gguf` path (or a
+   * folder, as one `.gguf` in it) for GGUF. Throws FileError where something is there and `force` is not set.
+   */
+  async savePretrained(location: OutputLocation, options: SaveOptions = {}): Promise<void> {
+    const { quantizationConfig, dequantize } = this.options
+    const kernels = await kernelsFor(this.options)
+    const source = dequantize
+      ? (await open(this.location, this.options)).source
+      : await openModel(this.location, { kernels })
+    try {
+      const dtype = this.options.dtype === undefined ? undefined : floatDtype(this.options.dtype)
+      const quantizes = quantizationConfig !== undefined && !source.method && !dequantize
+      const container = quantizes ? quantizationConfig.method.container : source.checkpoint.format
+      const single = container === 'gguf' && typeof location === 'string' && location.endsWith('.gguf')
+      const output = await outputAt(location, options.force ?? false, single)
+      if (quantizes) await quantizeInto(source, quantizationConfig, output, { ...options, kernels, dtype })
+      else if (dequantize || (dtype && !source.method)) await writeFloat(source, output, { ...options, dtype })
+      else await this.copy(output, options)
+    } finally {
+      await source.checkpoint.close()
+    }
+  }
+
+  /** The checkpoint as it lies there, untranslated. */
+  private async copy(output: OutputStore, options: SaveOptions): Promise<void> {
+    const checkpoint = await openCheckpoint(await filesAt(this.location))
+    try {
+      await copyModel(checkpoint, output, options)
+    } finally {
+      await checkpoint.close()
+    }
+  }
+
+  /** The float model that the method restores, as a model of its own; this one stays as it is. */
+  async dequantize(): Promise<CausalLM> {
+    return CausalLM.load(this.location, { ...this.options, dequantize: true })
   }
 
   /** Bytes held for weights and caches. */
@@ -172,14 +223,26 @@ export class CausalLM {
 
 type Defaults = Awaited<ReturnType<typeof generationDefaults>>
 
+/** The reference device has no kernels: it runs the oracles. */
+async function kernelsFor({ device = 'cpu', threads = defaultThreads(), signal }: LoadOptions) {
+  if (device === 'reference') return undefined
+  return openQuantizers(device === 'wasm' ? 'wasm' : 'cpu', { threads, signal })
+}
+
+/** The source as the options want it: cast, quantised while loading, or restored to floats. */
 async function open(location: ModelLocation, options: LoadOptions): Promise<OpenedModel> {
-  const source = await openModel(location, options)
-  const { quantizationConfig } = options
-  if (!quantizationConfig) return { source, warnings: source.warnings }
+  const { quantizationConfig, dtype, dequantize } = options
+  const kernels = await kernelsFor(options)
+  const stored = await openModel(location, { kernels, dtype: dequantize ? undefined : dtype })
   try {
-    return await withQuantization(source, quantizationConfig)
+    const opened = quantizationConfig
+      ? await withQuantization(stored, quantizationConfig, kernels)
+      : { source: stored, warnings: stored.warnings }
+    if (!dequantize) return opened
+    const source = await dequantizedSource(opened.source, dtype === undefined ? undefined : floatDtype(dtype))
+    return { ...opened, source }
   } catch (e) {
-    await source.checkpoint.close()
+    await stored.checkpoint.close()
     throw e
   }
 }

@@ -16,6 +16,8 @@ export interface OpenOptions {
   readonly quantizationConfig?: QuantizationConfig
   /** Casts floats first: `float32`, `float16`, `bfloat16`. */
   readonly dtype?: string
+  /** Compiled kernels that quantise and unpack; absent: the TypeScript oracles do. */
+  readonly kernels?: QuantizerKernels
 }
 
 /** A model's source with what was found on the way. `source.checkpoint.close()` ends it. */
@@ -28,7 +30,7 @@ export interface OpenedModel {
 export async function openModel(location: ModelLocation, options: OpenOptions = {}): Promise<ModelSource> {
   const checkpoint = await openCheckpoint(await filesAt(location))
   try {
-    const source = await modelSource(checkpoint)
+    const source = await modelSource(checkpoint, { kernels: options.kernels })
     return options.dtype === undefined ? source : castSource(source, floatDtype(options.dtype))
   } catch (e) {
     await checkpoint.close()
@@ -61,7 +63,7 @@ export async function withQuantization(
   const { infos } = tensorInfos(target)
   const plan = method.plan(infos, { ...modelInfo(target), container: source.checkpoint.format }, loaded)
   const warnings = [...new Set([...source.warnings, ...plan.warnings])]
-  return { source: quantizedOnTheFly(target, method, plan, kernels), warnings }
+  return { source: { ...quantizedOnTheFly(target, method, plan, kernels), methodConfig: loaded }, warnings }
 }
 
 function checkSameMethod(source: ModelSource, stored: string, { method }: QuantizationConfig): OpenedModel {

@@ -19,19 +19,23 @@ export async function dequantizedSource(source: ModelSource, dtype?: FloatDType)
 
 function restored(source: ModelSource, dtype: FloatDType): Checkpoint {
   const { checkpoint, parameters, method, methodConfig } = source
+  let last: { name: string; bytes: Promise<Uint8Array> } | undefined
   const readers = new Map<string, () => Promise<Uint8Array>>()
   const tensors = new Map<string, StoredTensor>()
+  const anyFile = [...checkpoint.tensors.values()][0]?.file ?? ''
   parameters.forEach(({ parameter, names, name, quantized }, index) => {
     const stored = checkpoint.tensors.get(name)
     // A vector keeps its own dtype, a weight takes the model's.
     const to = quantized || !stored || !isFloat(stored.dtype) ? dtype : stored.dtype
     const { shape } = parameter
     const byteLength = elementCount(shape) * DTYPE_BYTES[to]
-    tensors.set(names.huggingFace, { name: names.huggingFace, dtype: to, shape, file: name, offset: 0, byteLength })
+    // The file that holds it, or another of the model where it is stored in parts: it identifies the source.
+    const file = stored?.file ?? anyFile
+    tensors.set(names.huggingFace, { name: names.huggingFace, dtype: to, shape, file, offset: 0, byteLength })
     readers.set(names.huggingFace, async () => {
       const weight = await source.load(index)
       if (weight.scheme.kind === 'dense' && weight.scheme.dtype === to) return weight.parts.values.data
-      const arithmetic = quantized ? method?.restoreDtype?.(weight, methodConfig) : undefined
+      const arithmetic = weight.scheme.kind === 'dense' ? undefined : method?.restoreDtype?.(weight, methodConfig)
       const values = decode(weight, 0, elementCount(shape), arithmetic && isFloat(arithmetic) ? arithmetic : 'F32')
       return fromFloat32(values, to)
     })
@@ -41,6 +45,10 @@ function restored(source: ModelSource, dtype: FloatDType): Checkpoint {
     format: 'safetensors',
     tensors,
     metadata: new Map([['format', 'pt']]),
-    read: async (tensor, from = 0, to = tensor.byteLength) => (await readers.get(tensor.name)!()).subarray(from, to),
+    read: async (tensor, from = 0, to = tensor.byteLength) => {
+      // Ranges of one tensor follow each other: it is decoded once.
+      if (last?.name !== tensor.name) last = { name: tensor.name, bytes: readers.get(tensor.name)!() }
+      return (await last.bytes).subarray(from, to)
+    },
   }
 }
