@@ -36,6 +36,14 @@ describe('a model from a folder', async () => {
     lm.dispose()
   })
 
+  test('runs on the default device as on the reference', async () => {
+    const lm = await AutoModelForCausalLM.fromPretrained(model('llama'))
+    const reference = expected.floats('logits')
+    const logits = await lm.logits(expected.ints('input_ids'))
+    expect(largestDifference(logits, reference).difference).toBeLessThan(span(reference) * 1e-5)
+    lm.dispose()
+  })
+
   test('refuses ids that are not in the vocabulary', async () => {
     const lm = await AutoModelForCausalLM.fromPretrained(model('llama'), { device })
     await expect(lm.logits([5, 256])).rejects.toThrow('Cannot run id 256: the vocabulary has the ids 0 to 255')

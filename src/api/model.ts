@@ -25,7 +25,7 @@ import {
 import { copyModel, quantizeInto, type SaveOptions, writeFloat } from './save.ts'
 import { tokenizerOf } from './tokenizer.ts'
 
-export interface LoadOptions extends Omit<OpenOptions, 'kernels'> {
+export interface LoadOptions extends OpenOptions {
   /** `cpu` (default), `wasm` or `reference`. */
   readonly device?: string
   /** Default: what the process may use, at most 16. Results never depend on it. */
@@ -175,9 +175,7 @@ export class CausalLM {
   async savePretrained(location: OutputLocation, options: SaveOptions = {}): Promise<void> {
     const { quantizationConfig, dequantize } = this.options
     const kernels = await kernelsFor(this.options)
-    const source = dequantize
-      ? (await open(this.location, this.options)).source
-      : await openModel(this.location, { kernels })
+    const source = dequantize ? (await open(this.location, this.options)).source : await openModel(this.location)
     try {
       const dtype = this.options.dtype === undefined ? undefined : floatDtype(this.options.dtype)
       const quantizes = quantizationConfig !== undefined && !source.method && !dequantize
@@ -232,11 +230,10 @@ async function kernelsFor({ device = 'cpu', threads = defaultThreads(), signal }
 /** The source as the options want it: cast, quantised while loading, or restored to floats. */
 async function open(location: ModelLocation, options: LoadOptions): Promise<OpenedModel> {
   const { quantizationConfig, dtype, dequantize } = options
-  const kernels = await kernelsFor(options)
-  const stored = await openModel(location, { kernels, dtype: dequantize ? undefined : dtype })
+  const stored = await openModel(location, { dtype: dequantize ? undefined : dtype })
   try {
     const opened = quantizationConfig
-      ? await withQuantization(stored, quantizationConfig, kernels)
+      ? await withQuantization(stored, quantizationConfig)
       : { source: stored, warnings: stored.warnings }
     if (!dequantize) return opened
     const source = await dequantizedSource(opened.source, dtype === undefined ? undefined : floatDtype(dtype))

@@ -3,7 +3,6 @@ import { openCheckpoint, readText } from '../checkpoint/open.ts'
 import { type FloatDType, isFloat, TORCH_DTYPES } from '../core/dtypes.ts'
 import { ConfigError, UnsupportedError } from '../core/errors.ts'
 import { type PlainObject, parseJsonObject, toPlain } from '../core/json.ts'
-import type { QuantizerKernels } from '../core/kernels.ts'
 import type { GenerationSettings } from '../generate/config.ts'
 import { castSource } from '../models/cast.ts'
 import { ggufView } from '../models/gguf/view.ts'
@@ -16,8 +15,6 @@ export interface OpenOptions {
   readonly quantizationConfig?: QuantizationConfig
   /** Casts floats first: `float32`, `float16`, `bfloat16`. */
   readonly dtype?: string
-  /** Compiled kernels that quantise and unpack; absent: the TypeScript oracles do. */
-  readonly kernels?: QuantizerKernels
 }
 
 /** A model's source with what was found on the way. `source.checkpoint.close()` ends it. */
@@ -30,7 +27,7 @@ export interface OpenedModel {
 export async function openModel(location: ModelLocation, options: OpenOptions = {}): Promise<ModelSource> {
   const checkpoint = await openCheckpoint(await filesAt(location))
   try {
-    const source = await modelSource(checkpoint, { kernels: options.kernels })
+    const source = await modelSource(checkpoint)
     return options.dtype === undefined ? source : castSource(source, floatDtype(options.dtype))
   } catch (e) {
     await checkpoint.close()
@@ -50,11 +47,7 @@ export function floatDtype(name: string): FloatDType {
  * The source with `config` applied: a float model is quantised as it is loaded; a model that this method has quantised already keeps
  * its own config, with a warning. Throws UnsupportedError where another method has.
  */
-export async function withQuantization(
-  source: ModelSource,
-  config: QuantizationConfig,
-  kernels?: QuantizerKernels,
-): Promise<OpenedModel> {
+export async function withQuantization(source: ModelSource, config: QuantizationConfig): Promise<OpenedModel> {
   const { method } = config
   if (source.method) return checkSameMethod(source, source.method.name, config)
   const loaded = method.loadFiles ? await method.loadFiles(config.parse(), openPath) : config.parse()
@@ -63,7 +56,7 @@ export async function withQuantization(
   const { infos } = tensorInfos(target)
   const plan = method.plan(infos, { ...modelInfo(target), container: source.checkpoint.format }, loaded)
   const warnings = [...new Set([...source.warnings, ...plan.warnings])]
-  return { source: { ...quantizedOnTheFly(target, method, plan, kernels), methodConfig: loaded }, warnings }
+  return { source: { ...quantizedOnTheFly(target, method, plan), methodConfig: loaded }, warnings }
 }
 
 function checkSameMethod(source: ModelSource, stored: string, { method }: QuantizationConfig): OpenedModel {
@@ -78,13 +71,19 @@ function checkSameMethod(source: ModelSource, stored: string, { method }: Quanti
   return { source, warnings: [...source.warnings, warning] }
 }
 
-/** generation_config.json (or what config.json says of it) as settings, and a warning for each key that cannot be followed. */
+/** generation_config.json, or what config.json or a GGUF file's key-values say, as settings; a warning for each key that cannot be followed. */
 export async function generationDefaults(
   source: ModelSource,
 ): Promise<{ settings: GenerationSettings; warnings: string[] }> {
-  const { files } = source.checkpoint
-  const name = 'generation_config.json'
-  const stored = (await files.has(name)) ? parseJsonObject(await readText(files, name), name) : source.configJson
+  const { files, format, metadata } = source.checkpoint
   const { readGenerationConfig } = await import('../generate/config.ts')
-  return readGenerationConfig(toPlain(stored) as PlainObject)
+  const name = 'generation_config.json'
+  const isFile = files.single?.endsWith('.gguf') ?? false // its neighbours may belong to another model
+  if (!isFile && (await files.has(name)))
+    return readGenerationConfig(toPlain(parseJsonObject(await readText(files, name), name)) as PlainObject)
+  const found = readGenerationConfig(toPlain(source.configJson) as PlainObject)
+  if (format !== 'gguf' || !metadata.has('tokenizer.ggml.tokens')) return found
+  const { ggufEndIds } = await import('../text/gguf-vocabulary.ts')
+  const ends = ggufEndIds(metadata, files.name)
+  return ends.length > 0 ? { ...found, settings: { ...found.settings, eosTokenId: ends } } : found
 }
