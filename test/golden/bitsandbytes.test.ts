@@ -5,8 +5,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { rowsOf } from '../../src/backends/batch.ts'
+import { openBackend } from '../../src/backends/index.ts'
 import { openReference } from '../../src/backends/reference/index.ts'
-import { BITSANDBYTES_CPU_OUTPUT_SCALE, INT8_OUTPUT_SCALE } from '../../src/backends/reference/int8-linear.ts'
+import { BITSANDBYTES_CPU_OUTPUT_SCALE } from '../../src/backends/reference/int8-linear.ts'
+import type { Backend } from '../../src/backends/types.ts'
 import { localFiles } from '../../src/checkpoint/node/files.ts'
 import { outputStore } from '../../src/checkpoint/node/output.ts'
 import { openCheckpoint } from '../../src/checkpoint/open.ts'
@@ -104,8 +106,7 @@ const logits = await fixtureTensors('bitsandbytes/logits.safetensors')
 const inputIds = new BigInt64Array(logits.get('input_ids')!.data.slice().buffer)
 
 /** Logits [2, 12, V] of the reference backend for the fixture's ids, both sequences in one batch as the reference runs them. */
-async function logitsOf(source: ModelSource, int8OutputScale: number): Promise<Float32Array> {
-  const backend = openReference({ int8OutputScale })
+async function logitsOf(source: ModelSource, backend: Backend): Promise<Float32Array> {
   const executable = await backend.compile(source.graph, source.load, { precision: 'exact', threads: 1 })
   const [batch, length] = logits.get('input_ids')!.shape
   const parts = Array.from({ length: batch }, (_, b) =>
@@ -124,9 +125,9 @@ async function logitsOf(source: ModelSource, int8OutputScale: number): Promise<F
 }
 
 /** Largest distance to the fixture's logits. */
-async function distance(source: ModelSource, name: string, int8OutputScale = INT8_OUTPUT_SCALE): Promise<number> {
+async function distance(source: ModelSource, name: string, backend: Backend = openReference()): Promise<number> {
   const expected = toFloat32(logits.get(`${name}.logits`)!)
-  const actual = await logitsOf(source, int8OutputScale)
+  const actual = await logitsOf(source, backend)
   expect(actual.length).toBe(elementCount(logits.get(`${name}.logits`)!.shape))
   return expected.reduce((max, v, i) => Math.max(max, Math.abs(v - actual[i])), 0)
 }
@@ -170,8 +171,21 @@ test.each([
 })
 
 test('LLM.int8 with the constant of the reference: logits as exact as float32, with and without outliers', async () => {
-  expect(await distance(await open('int8'), 'int8', BITSANDBYTES_CPU_OUTPUT_SCALE)).toBeLessThan(GATES.float32)
-  expect(await distance(await onTheFly('int8-t1'), 'int8-t1', BITSANDBYTES_CPU_OUTPUT_SCALE)).toBeLessThan(
-    GATES.float32,
-  )
+  const backend = openReference({ int8OutputScale: BITSANDBYTES_CPU_OUTPUT_SCALE })
+  expect(await distance(await open('int8'), 'int8', backend)).toBeLessThan(GATES.float32)
+  expect(await distance(await onTheFly('int8-t1'), 'int8-t1', backend)).toBeLessThan(GATES.float32)
+})
+
+test.each(['cpu', 'wasm'])('%s: logits of every checkpoint within the gates', async (device) => {
+  const backend = await openBackend(device)
+  const within = {
+    'nf4-dq': (await distance(await open('nf4-dq'), 'nf4-dq', backend)) < GATES.float32,
+    fp4: (await distance(await open('fp4'), 'fp4', backend)) < GATES.float32,
+    'fp4-skip': (await distance(await onTheFly('fp4-skip'), 'fp4-skip', backend)) < GATES.float32,
+    int8: (await distance(await open('int8'), 'int8', backend)) < GATES.codeSteps,
+    'int8-t1': (await distance(await onTheFly('int8-t1'), 'int8-t1', backend)) < GATES.codeSteps,
+    'nf4-tied-bf16-storage':
+      (await distance(await open('nf4-tied-bf16-storage'), 'nf4-tied-bf16-storage', backend)) < GATES.bfloat16,
+  }
+  expect(within).toEqual(Object.fromEntries(Object.keys(within).map((name) => [name, true])))
 })
