@@ -40,6 +40,14 @@ test('a row that holds no whole superblocks falls back, with a note', () => {
   expect(odd).toEqual({ action: 'keep', reason: 'rows of 40 are no multiple of 32: f16 instead of q4_0' })
 })
 
+test('fallbacks of one kind are one warning', () => {
+  const config = parseConfig(fromPlain({ quant_method: 'gguf', type: 'q4_k_s' }) as JsonObject)
+  const tensors = ['attn_q', 'attn_k', 'attn_output'].map((name) => tensor(`blk.0.${name}.weight`, 64))
+  expect(plan(tensors, MODEL, config).warnings).toEqual([
+    '3 tensors: rows of 64 are no multiple of 256: q5_0 instead of q4_k',
+  ])
+})
+
 test('every tensor that is left has its reason', () => {
   const vector: TensorInfo = { name: 'output_norm.weight', shape: [256], dtype: 'F32', role: 'other' }
   const tensors = [vector, tensor('output.weight', 256), tensor('blk.0.ffn_gate_inp.weight', 256)]

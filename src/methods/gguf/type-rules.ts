@@ -24,11 +24,20 @@ export function plan(tensors: readonly TensorInfo[], model: ModelInfo, config: G
       ? converterTypes(tensors, config)
       : quantizerTypes(tensors, model, config)
   const plans = tensors.map((tensor, i) => planTensor(tensor, types[i], config, warnings))
+  warnings.push(...fallbackWarnings(types))
   return { tensors: plans, warnings, storedConfig: config.stored }
 }
 
 /** The type of a tensor with a note where it is a fallback, or why the tensor is left as it is. */
 type Choice = { readonly type: TensorType; readonly note?: string } | { readonly reason: string }
+
+/** One line for all tensors that fell back alike. */
+function fallbackWarnings(choices: readonly Choice[]): string[] {
+  const counts = new Map<string, number>()
+  for (const choice of choices)
+    if ('note' in choice && choice.note) counts.set(choice.note, (counts.get(choice.note) ?? 0) + 1)
+  return [...counts].map(([note, count]) => `${count} ${count === 1 ? 'tensor' : 'tensors'}: ${note}`)
+}
 
 function planTensor(tensor: TensorInfo, choice: Choice, config: Gguf, warnings: string[]): TensorPlan<GgufSettings> {
   if ('reason' in choice) return { action: 'keep', reason: choice.reason }
