@@ -1,4 +1,5 @@
 // The public API. Nothing heavy is loaded before it is used.
+export { AutoModelForCausalLM, AutoTokenizer } from './api/auto.ts'
 export {
   BitsAndBytesConfig,
   type BitsAndBytesOptions,
@@ -10,10 +11,12 @@ export {
   QuantizationConfig,
 } from './api/configs.ts'
 export type { ModelLocation, OutputLocation } from './api/location.ts'
-export { AutoModelForCausalLM, type CausalLM, type LoadOptions } from './api/model.ts'
-export { AutoTokenizer } from './api/tokenizer.ts'
+export type { CausalLM, LoadOptions } from './api/model.ts'
+export type { SaveOptions } from './api/save.ts'
 export { blobFiles } from './checkpoint/blob.ts'
 export type { FileSet } from './checkpoint/types.ts'
 export * from './core/errors.ts'
+export type { GeneratedSequence, GenerateOptions, StreamPiece } from './generate/types.ts'
 export { methods, registerMethod } from './methods/index.ts'
 export type { Method } from './methods/types.ts'
+export type { ChatMessage, ChatOptions, Tokenizer } from './text/types.ts'

@@ -243,10 +243,3 @@ async function open(location: ModelLocation, options: LoadOptions): Promise<Open
     throw e
   }
 }
-
-/** As transformers' AutoModelForCausalLM. */
-export const AutoModelForCausalLM = {
-  async fromPretrained(location: ModelLocation, options: LoadOptions = {}): Promise<CausalLM> {
-    return CausalLM.load(location, options)
-  },
-}

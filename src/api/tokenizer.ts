@@ -4,7 +4,6 @@ import { openCheckpoint } from '../checkpoint/open.ts'
 import { readBytes } from '../checkpoint/text-file.ts'
 import type { FileSet } from '../checkpoint/types.ts'
 import type { Tokenizer } from '../text/types.ts'
-import { filesAt, type ModelLocation } from './location.ts'
 
 /** The tokenizer of a model's files. Throws FileError where there is none. */
 export async function tokenizerOf(files: FileSet): Promise<Tokenizer> {
@@ -30,11 +29,4 @@ async function ggufTokenizer(files: FileSet, name: string): Promise<Tokenizer> {
   } finally {
     await checkpoint.close()
   }
-}
-
-/** As transformers' AutoTokenizer. */
-export const AutoTokenizer = {
-  async fromPretrained(location: ModelLocation): Promise<Tokenizer> {
-    return tokenizerOf(await filesAt(location))
-  },
 }
