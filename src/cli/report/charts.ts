@@ -13,9 +13,9 @@ export interface Axis {
   readonly format: (value: number) => string
 }
 
-const WIDTH = 720
-const HEIGHT = 400
-const LEFT = 64
+const WIDTH = 560
+const HEIGHT = 370
+const LEFT = 60
 const RIGHT = 24
 const TOP = 20
 const BOTTOM = 52
@@ -56,7 +56,7 @@ function placeLabels(
 ): { x: number; y: number; anchor: string }[] {
   const taken: Box[] = points.map((p) => ({ x: p.x - 6, y: p.y - 6, width: 12, height: 12 }))
   return points.map((p) => {
-    const width = p.label.length * 7
+    const width = p.label.length * 8.6
     const tries = [
       [10, 4, 'start'],
       [-10, 4, 'end'],
@@ -74,7 +74,7 @@ function placeLabels(
       return { x, y: p.y + dy - 11, width, height: 14 }
     }
     const fits = (box: Box) =>
-      box.x > LEFT && box.x + box.width < WIDTH && box.y > 0 && box.y + box.height < HEIGHT - BOTTOM
+      box.x > LEFT && box.x + box.width < WIDTH - 4 && box.y > 0 && box.y + box.height < HEIGHT - BOTTOM
     const chosen = tries.find((t) => fits(boxOf(t)) && !taken.some((other) => overlaps(boxOf(t), other))) ?? tries[0]
     taken.push(boxOf(chosen))
     return { x: p.x + chosen[0], y: p.y + chosen[1], anchor: chosen[2] }
@@ -118,13 +118,13 @@ export interface Bar {
 }
 
 const BAR = 24
-const NAME = 130
+const NAME = 112
 
 /** Horizontal bars from zero, each with its value at its end. */
 export function bars(rows: readonly Bar[], format: (value: number) => string, title: string): string {
   const height = rows.length * BAR + 8
   const max = Math.max(...rows.map((r) => r.value), 1e-9)
-  const scale = (WIDTH - NAME - 90) / max
+  const scale = (WIDTH - NAME - 64) / max
   const marks = rows.map((row, i) => {
     const y = i * BAR + 4
     const width = Math.max(1, row.value * scale)

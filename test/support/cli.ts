@@ -1,0 +1,65 @@
+// Runs the built command line as a user does. The build is made once where it is missing or older than the sources.
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { existsSync, readdirSync, statSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+
+export const ROOT: string = resolve(import.meta.dirname, '../..')
+const CLI = join(ROOT, 'dist', 'cli.mjs')
+
+/** Builds `dist/` where a source is newer. */
+export function ensureBuilt(): void {
+  const newest = readdirSync(join(ROOT, 'src'), { recursive: true, withFileTypes: true })
+    .filter((e) => e.isFile() && e.name.endsWith('.ts'))
+    .reduce((latest, e) => Math.max(latest, statSync(join(e.parentPath, e.name)).mtimeMs), 0)
+  if (existsSync(CLI) && statSync(CLI).mtimeMs >= newest) return
+  execFileSync(process.execPath, [join(ROOT, 'node_modules', 'tsdown', 'dist', 'run.mjs'), '--logLevel', 'error'], {
+    cwd: ROOT,
+  })
+}
+
+export interface CliResult {
+  readonly status: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs `fewbit ...args` in `cwd` and waits. */
+export function fewbit(
+  args: readonly string[],
+  options: { cwd: string; input?: string; env?: Record<string, string> },
+): CliResult {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, ...args], {
+    cwd: options.cwd,
+    input: options.input ?? '',
+    encoding: 'utf8',
+    env: { ...process.env, NO_COLOR: '1', ...options.env },
+    timeout: 110_000,
+  })
+  return { status, stdout, stderr }
+}
+
+/** The events of `--json` output. */
+export function events(stdout: string): Record<string, unknown>[] {
+  return stdout
+    .trim()
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
+}
+
+/** Starts `fewbit ...args`, sends SIGINT after `ms`, and gives the exit code and how long it took to end after the signal. */
+export function interrupted(
+  args: readonly string[],
+  cwd: string,
+  ms: number,
+): Promise<{ code: number | null; endedAfterMs: number }> {
+  return new Promise((done) => {
+    const child = spawn(process.execPath, [CLI, ...args], { cwd, stdio: 'ignore' })
+    let sentAt = 0
+    setTimeout(() => {
+      sentAt = performance.now()
+      child.kill('SIGINT')
+    }, ms)
+    child.on('close', (code) => done({ code, endedAfterMs: performance.now() - sentAt }))
+  })
+}
