@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { tokenizerOf } from '../api/tokenizer.ts'
 import type { Executable } from '../backends/types.ts'
 import { outputStore } from '../checkpoint/node/output.ts'
 import { FileError } from '../core/errors.ts'
@@ -21,7 +22,7 @@ import type { Output } from './output.ts'
 import { EVALUATION_TEXT, packageVersion } from './paths.ts'
 import { reportHtml } from './report/html.ts'
 import type { Comparison, ComparisonRow } from './report/types.ts'
-import { openSource, prepareModel, quantizersOf, readGenerationDefaults, tokenizerOf } from './session.ts'
+import { generationModel, openSource, prepareModel, quantizersOf } from './session.ts'
 
 export interface Variant {
   readonly name: string
@@ -74,6 +75,7 @@ async function ownFolder(folder: string): Promise<void> {
 interface Bench {
   readonly tokenizer: Tokenizer
   readonly windows: readonly Window[]
+  readonly float: ModelSource
   readonly baseline: Executable
   readonly request: ComparisonRequest
 }
@@ -112,13 +114,9 @@ async function measureRow(
   if (method !== 'float') model.dispose()
   const fast = await prepareModel(source, { device, threads, precision: 'fast', signal })
   const speed = await measureSpeed(fast, source.config, { prompt: 128, tokens: 32, repeat: 3, signal })
-  const { settings } = await readGenerationDefaults(source)
   const ids = bench.tokenizer.encode(PROMPT)
-  const [{ ids: all }] = await generate(
-    { executable: fast, contextLength: source.config.maxPositions, defaults: settings, tokenizer: bench.tokenizer },
-    [ids],
-    { maxNewTokens: SAMPLE_TOKENS, doSample: false },
-  )
+  const text = { ...(await generationModel(bench.float, fast, bench.request.output)), tokenizer: bench.tokenizer }
+  const [{ ids: all }] = await generate(text, [ids], { maxNewTokens: SAMPLE_TOKENS, doSample: false })
   fast.dispose()
   const sample = bench.tokenizer.decode(all.slice(ids.length), { skipSpecialTokens: true })
   return {
@@ -157,7 +155,7 @@ export async function compareVariants(request: ComparisonRequest): Promise<{ com
   const { output, signal, device, threads } = request
   await ownFolder(request.folder)
   const float = await openSource(request.model, output)
-  const tokenizer = await tokenizerOf(float)
+  const tokenizer = await tokenizerOf(float.checkpoint.files)
   const { ids, bosId } = idsForRecipe(
     'windows',
     await readFile(EVALUATION_TEXT, 'utf8'),
@@ -166,7 +164,7 @@ export async function compareVariants(request: ComparisonRequest): Promise<{ com
   )
   const windows = planWindows('windows', ids, float.config.maxPositions, { bosId }).slice(0, request.windows)
   const baseline = await prepareModel(float, { device, threads, precision: 'exact', signal })
-  const bench = { tokenizer, windows, baseline, request }
+  const bench = { tokenizer, windows, float, baseline, request }
   const total = request.variants.length + 1
   const progress = (done: number, model: string) =>
     output.event({ event: 'progress', name: 'demo', done, total, unit: 'models', model })

@@ -1,4 +1,6 @@
 // What `eval` does: text -> ids -> windows -> perplexity, and the divergence from a baseline where one is given.
+
+import { tokenizerOf } from '../api/tokenizer.ts'
 import type { Precision } from '../backends/types.ts'
 import { UsageError } from '../core/errors.ts'
 import { evaluateDivergence } from '../evaluate/divergence.ts'
@@ -6,7 +8,7 @@ import { evaluatePerplexity } from '../evaluate/perplexity.ts'
 import { planWindows, type RecipeName } from '../evaluate/recipes.ts'
 import { idsForRecipe } from '../evaluate/text.ts'
 import type { Output } from './output.ts'
-import { openSource, prepareModel, tokenizerOf } from './session.ts'
+import { openSource, prepareModel } from './session.ts'
 
 export interface EvaluationRequest {
   readonly model: string
@@ -46,9 +48,9 @@ export async function evaluateModels(request: EvaluationRequest): Promise<Evalua
       },
     )
   }
-  const tokenizer = await tokenizerOf(source).catch((error) => {
+  const tokenizer = await tokenizerOf(source.checkpoint.files).catch((error) => {
     if (!base) throw error
-    return tokenizerOf(base)
+    return tokenizerOf(base.checkpoint.files)
   })
   const encoded = idsForRecipe(recipe, request.text, tokenizer, tokenizer.specialIds.eos)
   const ids = encoded.ids.slice(0, request.limit)

@@ -1,41 +1,30 @@
-// A model with its tokenizer, for `run` and `chat`, and the sampling flags as generation options.
-import type { Executable, Precision } from '../backends/types.ts'
-import { stream } from '../generate/generate.ts'
-import type { GenerateOptions, StreamPiece } from '../generate/types.ts'
+// Opening a model for `run` and `chat`, and the sampling flags as generation options.
+import type { Executable } from '../backends/types.ts'
+import type { GenerateOptions, GenerationModel } from '../generate/types.ts'
 import type { Tokenizer } from '../text/types.ts'
 import { precisionOf } from './options.ts'
 import type { Output } from './output.ts'
-import { deviceOf, openSource, prepareModel, readGenerationDefaults, tokenizerOf } from './session.ts'
+import { deviceOf, generationModel, openSource, prepareModel } from './session.ts'
 
-export interface TextModel {
+export interface TextModel extends GenerationModel {
   readonly executable: Executable
   readonly tokenizer: Tokenizer
-  readonly contextLength: number
-  stream(ids: readonly number[], options: GenerateOptions): AsyncGenerator<StreamPiece>
-  dispose(): void
 }
 
-/** Opens what `run` and `chat` need. Quantised activations are allowed unless --exact. */
+/** Opens what `run` and `chat` need. Quantised activations are allowed on quantised weights unless --exact. */
 export async function textModel(
   name: string,
   options: Readonly<Record<string, unknown>>,
   output: Output,
   signal: AbortSignal,
 ): Promise<TextModel> {
-  const precision: Precision = precisionOf(options, 'fast')
+  const precision = precisionOf(options, 'fast')
   const source = await openSource(name, output)
-  const tokenizer = await tokenizerOf(source)
-  const executable = await prepareModel(source, { ...deviceOf(options), precision, output, signal })
-  const { settings, warnings } = await readGenerationDefaults(source)
-  for (const message of warnings) output.event({ event: 'warning', message })
-  await source.checkpoint.close()
-  const model = { executable, contextLength: source.config.maxPositions, defaults: settings, tokenizer }
-  return {
-    executable,
-    tokenizer,
-    contextLength: model.contextLength,
-    stream: (ids, given) => stream(model, ids, given),
-    dispose: () => executable.dispose(),
+  try {
+    const executable = await prepareModel(source, { ...deviceOf(options), precision, output, signal })
+    return await generationModel(source, executable, output)
+  } finally {
+    await source.checkpoint.close()
   }
 }
 

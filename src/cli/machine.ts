@@ -11,11 +11,3 @@ export function machineName(): string {
       : `Node ${process.versions.node}`
   return `${model}, ${availableParallelism()} threads, ${Math.round(totalmem() / 2 ** 30)} GiB, ${process.platform} ${process.arch}, ${runtime}`
 }
-
-/** More threads than this never helped a decode step. */
-const MAX_THREADS = 16
-
-/** Threads that the process may use, at most 16. */
-export function defaultThreads(): number {
-  return Math.min(MAX_THREADS, availableParallelism())
-}

@@ -1,22 +1,18 @@
-// Opening what the user named: files -> model source -> tokenizer and executable. The one place where commands meet the library's layers.
+// Opening what the user named, with the command line's defaults and its printer.
+import { defaultThreads } from '../api/location.ts'
+import { generationDefaults, openModel } from '../api/open.ts'
+import { tokenizerOf } from '../api/tokenizer.ts'
 import { openBackend, openQuantizers } from '../backends/index.ts'
 import type { Executable, Precision } from '../backends/types.ts'
-import { localFiles } from '../checkpoint/node/files.ts'
-import { openCheckpoint, readText } from '../checkpoint/open.ts'
-import { FileError } from '../core/errors.ts'
-import { type PlainObject, parseJsonObject, toPlain } from '../core/json.ts'
 import type { QuantizerKernels } from '../core/kernels.ts'
-import { type GenerationSettings, readGenerationConfig } from '../generate/config.ts'
-import { type ModelSource, modelSource } from '../models/source.ts'
-import { tokenizerFromJson } from '../text/tokenizer.ts'
-import type { Tokenizer } from '../text/types.ts'
-import { defaultThreads } from './machine.ts'
+import type { GenerationModel } from '../generate/types.ts'
+import type { ModelSource } from '../models/source.ts'
 import type { Output } from './output.ts'
 import { modelPath } from './paths.ts'
 
 /** The model at a path, or `embedded`; warnings go to the printer. */
 export async function openSource(name: string, output: Output): Promise<ModelSource> {
-  const source = await modelSource(await openCheckpoint(await localFiles(modelPath(name))))
+  const source = await openModel(modelPath(name))
   for (const message of source.warnings) output.event({ event: 'warning', message })
   return source
 }
@@ -56,26 +52,20 @@ export async function quantizersOf(
   return device === 'reference' ? undefined : openQuantizers(device === 'wasm' ? 'wasm' : 'cpu', { threads, signal })
 }
 
-/** The tokenizer of a model: tokenizer.json and its side files in a folder. */
-export async function tokenizerOf(source: ModelSource): Promise<Tokenizer> {
-  const { files } = source.checkpoint
-  const read = async (name: string) => ((await files.has(name)) ? readText(files, name) : undefined)
-  const json = await read('tokenizer.json')
-  if (json === undefined) {
-    throw new FileError(`Cannot encode text for "${files.name}": it holds no tokenizer.json`, {
-      file: files.name,
-      hint: 'copy tokenizer.json and tokenizer_config.json of the original model into the folder',
-    })
-  }
-  return tokenizerFromJson(json, await read('tokenizer_config.json'), await read('chat_template.jinja'))
-}
-
-/** generation_config.json as settings, with a warning for each key that cannot be followed. */
-export async function readGenerationDefaults(
+/** A prepared model as generation sees it: with its tokenizer and generation_config.json. */
+export async function generationModel(
   source: ModelSource,
-): Promise<{ settings: GenerationSettings; warnings: string[] }> {
-  const { files } = source.checkpoint
-  const name = 'generation_config.json'
-  const stored = (await files.has(name)) ? parseJsonObject(await readText(files, name), name) : source.configJson
-  return readGenerationConfig(toPlain(stored) as PlainObject)
+  executable: Executable,
+  output: Output,
+): Promise<GenerationModel & { tokenizer: NonNullable<GenerationModel['tokenizer']> }> {
+  const { settings, warnings } = await generationDefaults(source)
+  for (const message of warnings) output.event({ event: 'warning', message })
+  const { rope, maxPositions } = source.config
+  return {
+    executable,
+    contextLength: maxPositions,
+    defaults: settings,
+    tokenizer: await tokenizerOf(source.checkpoint.files),
+    recomputeFrom: rope.type === 'longrope' ? rope.originalMaxPositions + 1 : undefined,
+  }
 }

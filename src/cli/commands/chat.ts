@@ -1,6 +1,7 @@
 // `fewbit chat MODEL`: a conversation in the terminal. Lines come from stdin where it is no terminal, so that it can be scripted.
 import { createInterface } from 'node:readline/promises'
 import pc from 'picocolors'
+import { stream } from '../../generate/generate.ts'
 import { Sequences } from '../../generate/sequences.ts'
 import type { ChatMessage } from '../../text/types.ts'
 import { command } from '../command.ts'
@@ -23,7 +24,7 @@ export default command({
     const model = await textModel(args[0]!, options, output, signal)
     const start: ChatMessage[] = options.system ? [{ role: 'system', content: options.system }] : []
     let messages = [...start]
-    const sequences = new Sequences(model.executable)
+    const sequences = new Sequences(model.executable, model.recomputeFrom)
     const terminal = process.stdin.isTTY
     const lines = createInterface({
       input: process.stdin,
@@ -44,7 +45,7 @@ export default command({
         messages.push({ role: 'user', content: line })
         const ids = model.tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true })
         let reply = ''
-        for await (const piece of model.stream(ids, { ...streamOptions(options), signal, sequences })) {
+        for await (const piece of stream(model, ids, { ...streamOptions(options), signal, sequences })) {
           output.text(piece.text)
           reply += piece.text
           if (piece.finish === 'context')
@@ -57,6 +58,6 @@ export default command({
     }
     lines.close()
     output.result({ messages }, '')
-    model.dispose()
+    model.executable.dispose()
   },
 })

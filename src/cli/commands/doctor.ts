@@ -1,7 +1,8 @@
 // `fewbit doctor`: what this machine has, which backends open and with which kernels, and what to type where something is missing.
+import { defaultThreads } from '../../api/location.ts'
 import { DEVICES, openBackend } from '../../backends/index.ts'
 import { command } from '../command.ts'
-import { defaultThreads, machineName } from '../machine.ts'
+import { machineName } from '../machine.ts'
 import { PACKAGE_ROOT } from '../paths.ts'
 import { table } from '../table.ts'
 

@@ -1,11 +1,14 @@
 // `fewbit explain MODEL [--method M]`: what would be quantised, what not and why, before any tensor is read; `--plan` prints the steps.
+
+import { describeJob } from '../../convert/plan.ts'
+import { toPlain } from '../../core/json.ts'
 import { compilePlan, printPlan } from '../../graph/plan.ts'
-import { modelInfo, tensorInfos } from '../../models/source.ts'
+import { planQuantize } from '../../quantize/quantize.ts'
 import { command } from '../command.ts'
 import { formatBytes } from '../progress.ts'
 import { openSource } from '../session.ts'
 import { table } from '../table.ts'
-import { METHOD_OPTIONS, methodOf } from './quantize.ts'
+import { METHOD_OPTIONS, parsedMethod, quantizeOptions } from './quantize.ts'
 
 export default command({
   summary: 'what quantising or running would do, before a byte is read',
@@ -31,21 +34,19 @@ export default command({
         text,
       )
     } else {
-      const { method, stored } = await methodOf(options, unknown)
-      const { infos } = tensorInfos(source)
-      const quantization = method.plan(infos, modelInfo(source), method.parseConfig(stored))
-      for (const message of quantization.warnings) output.event({ event: 'warning', message })
-      const tensors = infos.map((info, i) => {
-        const step = quantization.tensors[i]
-        const note = step.action === 'quantize' ? (step.note ?? JSON.stringify(step.settings)) : (step.reason ?? '')
+      const { method, stored, config } = await parsedMethod(options, unknown)
+      const work = await planQuantize(source, method, config, await quantizeOptions(source, method, options))
+      for (const message of work.warnings) output.event({ event: 'warning', message })
+      const tensors = work.infos.map((info, i) => {
+        const step = work.plan.tensors[i]
+        const note = step.action === 'quantize' ? (step.note ?? '') : (step.reason ?? '')
         return { name: info.name, shape: info.shape, dtype: info.dtype, action: step.action, note }
       })
+      const jobs = work.jobs.map(describeJob)
+      const rows = tensors.map((t) => [t.name, `[${t.shape.join(', ')}]`, t.dtype, t.action, t.note])
       output.result(
-        { method: method.name, config: JSON.parse(JSON.stringify(stored)), tensors },
-        table(
-          ['tensor', 'shape', 'dtype', 'action', ''],
-          tensors.map((t) => [t.name, `[${t.shape.join(', ')}]`, t.dtype, t.action, t.note]),
-        ),
+        { method: method.name, config: toPlain(stored), tensors, jobs },
+        options.jobs ? jobs.join('\n') : table(['tensor', 'shape', 'dtype', 'action', ''], rows),
       )
     }
     await source.checkpoint.close()

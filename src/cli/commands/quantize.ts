@@ -1,13 +1,17 @@
 // `fewbit quantize MODEL --method M -o OUT`: parses the method's flags, plans, and runs the streaming engine.
 import { readFile } from 'node:fs/promises'
+import { openPath } from '../../api/location.ts'
+import { floatDtype } from '../../api/open.ts'
 import { outputStore } from '../../checkpoint/node/output.ts'
 import { UsageError } from '../../core/errors.ts'
 import { type JsonObject, parseJsonObject } from '../../core/json.ts'
 import { methodNamed } from '../../methods/index.ts'
 import type { Method, MethodFlags } from '../../methods/types.ts'
-import { type QuantizeResult, quantizeModel } from '../../quantize/quantize.ts'
+import type { ModelSource } from '../../models/source.ts'
+import { type QuantizeOptions, type QuantizeResult, quantizeModel } from '../../quantize/quantize.ts'
 import { command } from '../command.ts'
 import { number, RUN_OPTIONS } from '../options.ts'
+import { modelPath } from '../paths.ts'
 import { formatBytes, formatSeconds } from '../progress.ts'
 import { deviceOf, openSource, quantizersOf } from '../session.ts'
 
@@ -58,6 +62,39 @@ export const METHOD_OPTIONS = [
   { flags: '--config <file-or-json>', description: 'a quantization_config exactly as in a config.json' },
 ] as const
 
+/** The method with its parsed config, and the files read that the config names (an importance matrix). */
+export async function parsedMethod(
+  options: Readonly<Record<string, unknown>>,
+  unknown: Readonly<Record<string, string | boolean>>,
+): Promise<{ method: Method; stored: JsonObject; config: unknown }> {
+  const { method, stored } = await methodOf(options, unknown)
+  const parsed = method.parseConfig(stored)
+  return { method, stored, config: method.loadFiles ? await method.loadFiles(parsed, openPath) : parsed }
+}
+
+/** `900MB`, `5GB` (powers of 1000, as save_pretrained reads them), or bytes. */
+function shardBytes(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*(KB|MB|GB|TB)?$/i.exec(text)
+  const unit = { KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 }[match?.[2]?.toUpperCase() ?? ''] ?? 1
+  if (!match)
+    throw new UsageError(`--max-shard-size is "${text}", expected bytes or a size such as 900MB`, {
+      flag: 'max-shard-size',
+    })
+  return Number(match[1]) * unit
+}
+
+/** What the flags say about the work besides the method. */
+export async function quantizeOptions(
+  _source: ModelSource,
+  _method: Method,
+  options: Readonly<Record<string, unknown>>,
+): Promise<QuantizeOptions> {
+  return {
+    dtype: options.dtype === undefined ? undefined : floatDtype(String(options.dtype)),
+    maxShardBytes: options.maxShardSize as number | undefined,
+  }
+}
+
 /** What a result says to people. */
 export function describeResult(result: QuantizeResult, out: string): string {
   const reasons = new Map<string, string[]>()
@@ -78,6 +115,8 @@ export default command({
     ...METHOD_OPTIONS,
     { flags: '-o, --out <path>', description: 'where to write: a folder, or a file ending in .gguf' },
     { flags: '--force', description: 'replace what is there' },
+    { flags: '--dtype <name>', description: 'cast floats first: float32, float16, bfloat16' },
+    { flags: '--max-shard-size <size>', description: 'split the weights into files of this size', parse: shardBytes },
     ...RUN_OPTIONS,
   ],
   passUnknown: true,
@@ -90,19 +129,21 @@ export default command({
     const out = options.out as string | undefined
     if (!out)
       throw new UsageError('-o OUT is missing: where to write the quantised model', { hint: 'fewbit quantize --help' })
-    const { method, stored } = await methodOf(options, unknown)
-    const config = method.parseConfig(stored)
+    const { method, config } = await parsedMethod(options, unknown)
     const single = method.container === 'gguf' && out.endsWith('.gguf')
     const source = await openSource(args[0]!, output)
-    const { device, threads } = deviceOf(options)
-    const kernels = await quantizersOf(device, threads, signal)
-    const store = await outputStore(out, {
-      force: Boolean(options.force),
-      single,
-      source: source.checkpoint.files.name,
-    })
-    const result = await quantizeModel(source, method, config, store, { kernels, signal, onEvent: output.event })
-    await source.checkpoint.close()
-    output.result({ ...result }, describeResult(result, out))
+    try {
+      const { device, threads } = deviceOf(options)
+      const store = await outputStore(out, { force: Boolean(options.force), single, source: modelPath(args[0]!) })
+      const result = await quantizeModel(source, method, config, store, {
+        ...(await quantizeOptions(source, method, options)),
+        kernels: await quantizersOf(device, threads, signal),
+        signal,
+        onEvent: output.event,
+      })
+      output.result({ ...result, out }, describeResult(result, out))
+    } finally {
+      await source.checkpoint.close()
+    }
   },
 })

@@ -1,4 +1,5 @@
 // `fewbit run MODEL TEXT`: continues a text, streaming; with --chat the text is a user's turn and the model's template is applied.
+import { stream } from '../../generate/generate.ts'
 import { command } from '../command.ts'
 import { streamOptions, textModel } from '../generation.ts'
 import { PRECISION_OPTIONS, RUN_OPTIONS, SAMPLING_OPTIONS } from '../options.ts'
@@ -35,7 +36,7 @@ export default command({
     let text = ''
     let tokens = 0
     let finish: string | undefined
-    for await (const piece of model.stream(ids, { ...streamOptions(options), signal })) {
+    for await (const piece of stream(model, ids, { ...streamOptions(options), signal })) {
       output.text(piece.text)
       text += piece.text
       tokens++
@@ -52,6 +53,6 @@ export default command({
       { text, tokens, promptTokens: ids.length, finish, elapsedMs, tokensPerSecond: (tokens * 1000) / elapsedMs },
       '',
     )
-    model.dispose()
+    model.executable.dispose()
   },
 })
