@@ -23,6 +23,29 @@ export type PlainObject = { [key: string]: Plain }
 /** Deeper nesting than any real config (a tokenizer.json has about 8 levels). */
 const MAX_DEPTH = 128
 
+const LITERAL = /(?:true|false|null)/y
+const NUMBER = /-?(?:(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|Infinity)|NaN/y
+const QUOTE = 34
+const BACKSLASH = 92
+
+/** Throws FileError where `text` nests deeper than `max`: then it is safe for JSON.parse. Linear, without a stack. */
+export function checkDepth(text: string, name: string, max: number = MAX_DEPTH): void {
+  let depth = 0
+  for (let at = 0; at < text.length; at++) {
+    const c = text.charCodeAt(at)
+    if (c === QUOTE) {
+      while (++at < text.length && text.charCodeAt(at) !== QUOTE) if (text.charCodeAt(at) === BACKSLASH) at++
+    } else if (c === 0x5b || c === 0x7b) {
+      if (++depth > max)
+        throw new FileError(`Cannot read "${name}" as JSON: nesting is deeper than ${max} at character ${at}`, {
+          file: name,
+          offset: at,
+          expected: max,
+        })
+    } else if (c === 0x5d || c === 0x7d) depth--
+  }
+}
+
 class Reader {
   private at = 0
   private readonly text: string
@@ -61,16 +84,14 @@ class Reader {
     if (c === '{') return this.object(depth)
     if (c === '[') return this.array(depth)
     if (c === '"') return this.string()
-    const literal = /(?:true|false|null)/y
-    literal.lastIndex = this.at
-    const word = literal.exec(this.text)?.[0]
+    LITERAL.lastIndex = this.at
+    const word = LITERAL.exec(this.text)?.[0]
     if (word) {
       this.at += word.length
       return word === 'null' ? null : word === 'true'
     }
-    const number = /-?(?:(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|Infinity)|NaN/y
-    number.lastIndex = this.at
-    const digits = number.exec(this.text)?.[0]
+    NUMBER.lastIndex = this.at
+    const digits = NUMBER.exec(this.text)?.[0]
     if (!digits) this.fail(c === undefined ? 'the text ends too early' : `found ${JSON.stringify(c)}, expected a value`)
     this.at += digits.length
     return new JsonNumber(digits)
@@ -124,6 +145,15 @@ class Reader {
   }
 
   private string(): string {
+    // A string that stands for itself (no escape, no control character) is cut out; others go through the engine's parser.
+    const start = this.at + 1
+    let plain = start
+    let c = this.text.charCodeAt(plain)
+    while (c !== QUOTE && c !== BACKSLASH && c >= 32) c = this.text.charCodeAt(++plain)
+    if (c === QUOTE) {
+      this.at = plain + 1
+      return this.text.slice(start, plain)
+    }
     let end = this.at + 1
     for (;;) {
       const quote = this.text.indexOf('"', end)
@@ -228,11 +258,16 @@ export function writeJson(value: Json, indent = ''): string {
 
 /** Order of Python's string comparison (and of UTF-8 bytes): by code point, not by UTF-16 unit. */
 export function byCodePoint(a: string, b: string): number {
-  const left = [...a]
-  const right = [...b]
-  for (let i = 0; i < left.length && i < right.length; i++) {
-    const d = left[i].codePointAt(0)! - right[i].codePointAt(0)!
-    if (d !== 0) return d
+  const length = Math.min(a.length, b.length)
+  for (let i = 0; i < length; i++) {
+    const [x, y] = [a.charCodeAt(i), b.charCodeAt(i)]
+    if (x !== y) return rank(x) - rank(y)
   }
-  return left.length - right.length
+  return a.length - b.length
+}
+
+/** Surrogates stand for code points above all others: they move behind U+E000..U+FFFF. */
+function rank(unit: number): number {
+  if (unit < 0xd800) return unit
+  return unit >= 0xe000 ? unit - 0x800 : unit + 0x2000
 }
