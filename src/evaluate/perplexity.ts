@@ -3,7 +3,7 @@ import type { Executable } from '../backends/types.ts'
 import type { WorkOptions } from '../core/events.ts'
 import { score } from './forward.ts'
 import { negativeLogLikelihoods } from './likelihood.ts'
-import { planWindows, type Window } from './recipes.ts'
+import type { Window } from './recipes.ts'
 
 export interface PerplexityResult {
   readonly perplexity: number
@@ -70,20 +70,4 @@ export async function evaluatePerplexity(
     })
   }
   return average.result()
-}
-
-/** Perplexity of `ids` in windows of `window` tokens that do not overlap. */
-export async function perplexity(
-  model: Executable,
-  ids: readonly number[],
-  window = 512,
-  onProgress?: (done: number, total: number) => void,
-): Promise<PerplexityResult> {
-  const windows = planWindows('windows', ids, Number.MAX_SAFE_INTEGER, { window })
-  // The vocabulary is not known here; a quarter of a million bounds every published one.
-  return evaluatePerplexity(model, windows, 1 << 18, {
-    onEvent: (e) => {
-      if (e.event === 'progress') onProgress?.(e.done, e.total)
-    },
-  })
 }

@@ -74,9 +74,6 @@ function llama(ids: readonly number[], size: number, { bosId }: RecipeOptions): 
 
 const RECIPES: Readonly<Record<RecipeName, Recipe>> = { windows, transformers, llama }
 
-/** Names that `--recipe` takes. */
-export const RECIPE_NAMES: readonly string[] = Object.keys(RECIPES)
-
 /** The windows of a text for a model whose context has `contextLength` tokens. Throws ConfigError where there is none. */
 export function planWindows(
   recipe: RecipeName,

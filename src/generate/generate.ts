@@ -1,5 +1,4 @@
 // Generation: a prefill, then one step a token, for one prompt as a stream or for several at once. Greedy or sampled; beams are in beam.ts.
-import type { Executable } from '../backends/types.ts'
 import { ConfigError } from '../core/errors.ts'
 import { beamSearch } from './beam.ts'
 import { type GenerationConfig, resolveSettings } from './config.ts'
@@ -107,16 +106,4 @@ export async function* stream(
     const rest = row.finish ? (decoder?.flush() ?? '') : ''
     yield row.finish ? { id, text: text + rest, finish: row.finish } : { id, text }
   }
-}
-
-/** Yields new ids, greedily, until an end id (which is not yielded) or the limit. */
-export async function* generateIds(
-  executable: Executable,
-  prompt: readonly number[],
-  options: { readonly maxNewTokens?: number; readonly eosIds?: readonly number[]; readonly signal?: AbortSignal } = {},
-): AsyncGenerator<number> {
-  const model = { executable, contextLength: Number.POSITIVE_INFINITY }
-  const { eosIds, ...rest } = options
-  for await (const { id, finish } of stream(model, prompt, { ...rest, eosTokenId: eosIds }))
-    if (finish !== 'eos') yield id
 }

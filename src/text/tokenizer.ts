@@ -9,8 +9,6 @@ import { tokenBytes } from './token-bytes.ts'
 import { parseTokenizerJson } from './tokenizer-json.ts'
 import type { Tokenizer, TokenizerJson } from './types.ts'
 
-export type { ChatMessage, ChatOptions, DecodeOptions, EncodeOptions, Tokenizer } from './types.ts'
-
 /** What belongs to a tokenizer besides its tokenizer.json. */
 export interface TokenizerSide {
   /** Where it came from, for messages. */

@@ -1,7 +1,8 @@
 // The tokenizers that the reference built, with what it encodes and decodes.
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { type Tokenizer, tokenizerFromJson } from '../../src/text/tokenizer.ts'
+import { tokenizerFromJson } from '../../src/text/tokenizer.ts'
+import type { Tokenizer } from '../../src/text/types.ts'
 
 const ROOT = resolve(import.meta.dirname, '../fixtures/transformers/tokenizers')
 
