@@ -4,15 +4,18 @@ import { describe, expect, test } from 'vitest'
 import { LEVELS } from '../../src/backends/cpu/door.ts'
 import { findAddon, openWasmKernels } from '../../src/backends/cpu/native.ts'
 import { quantizerKernels } from '../../src/backends/cpu/quantizers.ts'
-import { type RawTensor, rawTensor } from '../../src/core/dtypes.ts'
+import { type DType, type RawTensor, rawTensor } from '../../src/core/dtypes.ts'
 import { fromFloat32, toFloat32 } from '../../src/core/half.ts'
 import type { QuantizerKernels } from '../../src/core/kernels.ts'
-import type { GgufSettings } from '../../src/methods/gguf/config.ts'
+import { type Gguf, type GgufSettings, parseConfig } from '../../src/methods/gguf/config.ts'
 import { isFloatType, TENSOR_TYPES } from '../../src/methods/gguf/file-types.ts'
 import { quantize } from '../../src/methods/gguf/quantize.ts'
 import { stored } from '../../src/methods/gguf/stored.ts'
+import type { StoredReader } from '../../src/methods/types.ts'
+import { AFFINE_BLOCKS, type AffineBlockType, affineBlockBytes } from '../../src/weights/affine-blocks.ts'
 import { fixtureTensors } from '../support/fixtures.ts'
 
+const FLOAT_TYPES = TENSOR_TYPES.filter(isFloatType)
 const BLOCK_TYPES = TENSOR_TYPES.filter((type) => !isFloatType(type))
 
 /** Bytes of a tensor of `type`, or what it was refused for. */
@@ -26,8 +29,22 @@ async function bytesOrRefusal(tensor: RawTensor, settings: GgufSettings, kernels
   }
 }
 
+/** A file that holds one tensor "w". */
+function readerOf(type: string, data: Uint8Array, kernels?: QuantizerKernels): StoredReader<Gguf> {
+  const tensor = { dtype: type as DType, shape: [3, 128], data }
+  return {
+    config: parseConfig({}),
+    has: () => true,
+    dtypeOf: () => type,
+    shapeOf: () => tensor.shape,
+    read: async () => tensor,
+    warn: () => {},
+    kernels,
+  }
+}
+
 const fround = Math.fround
-/** A normal value of a small generator, from an integer seed. */
+/** Normal values of a small generator, from an integer seed. */
 function normals(seed: number, count: number): Float32Array {
   let state = seed >>> 0 || 1
   const next = () => {
@@ -91,6 +108,28 @@ function suite(kernels: () => Promise<QuantizerKernels>): void {
         expect(await bytesOrRefusal(tensor, settings, compiled)).toBe(await bytesOrRefusal(tensor, settings))
       }),
       { numRuns: 40 },
+    )
+  })
+
+  test.each(FLOAT_TYPES)('%s: every conversion and refusal of random rows', async (type) => {
+    const compiled = await kernels()
+    await fc.assert(
+      fc.asyncProperty(matrix, async ({ tensor }) => {
+        expect(await bytesOrRefusal(tensor, { type }, compiled)).toBe(await bytesOrRefusal(tensor, { type }))
+      }),
+      { numRuns: 20 },
+    )
+  })
+
+  test.each(Object.keys(AFFINE_BLOCKS) as AffineBlockType[])('%s: any bytes are unpacked alike', async (type) => {
+    const compiled = await kernels()
+    const bytes = fc.uint8Array({ minLength: 12 * affineBlockBytes(type), maxLength: 12 * affineBlockBytes(type) })
+    await fc.assert(
+      fc.asyncProperty(bytes, async (blocks) => {
+        const read = (given?: QuantizerKernels) => stored.read('w', [3, 128], readerOf(type, blocks, given))
+        expect(await read(compiled)).toEqual(await read())
+      }),
+      { numRuns: 20 },
     )
   })
 

@@ -42,6 +42,17 @@ test('a file that is cut short is refused with the place', async () => {
   await expect(readImatrix(memorySource('a.dat', new Uint8Array(2)))).rejects.toThrow(FileError)
 })
 
+test('no damaged file is read as something else or hangs', async () => {
+  const original = await bytesOf('a-imatrix.dat')
+  for (let i = 0; i < 400; i++) {
+    const bytes = original.slice(0, i % 2 ? original.length : (i * 37) % original.length)
+    if (i % 2) bytes.set([0xff, 0xff, 0xff, 0x7f], (i * 31) % (original.length - 4))
+    const read = await readImatrix(memorySource('a.dat', bytes)).catch((error) => error)
+    if (read instanceof Error) expect(read).toBeInstanceOf(FileError)
+    else for (const values of read.entries.values()) expect(values.every(Number.isFinite)).toBe(true)
+  }
+})
+
 test('a model is no importance matrix', async () => {
   await expect(matrix('a-f16.gguf')).rejects.toThrow('it is a GGUF file of type "model"')
 })
