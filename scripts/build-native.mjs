@@ -44,6 +44,7 @@ const VARIANTS = {
     '-mavx512vl',
     '-mavx512vnni',
     '-mprefer-vector-width=512',
+    '-Wno-maybe-uninitialized', // gcc 12 warns inside its own header
   ],
 }
 

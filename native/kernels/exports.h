@@ -63,6 +63,7 @@
   FB_CALL(fb_engine_value)                      \
   FB_CALL(fb_engine_truncate)                   \
   FB_CALL(fb_engine_bytes)                      \
+  FB_CALL(fb_self_test)                         \
   /* quantize/ */                               \
   FB_UNITS(fb_bnb_4bit)                         \
   FB_UNITS(fb_bnb_nested)                       \

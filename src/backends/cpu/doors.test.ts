@@ -53,7 +53,7 @@ for (const [name, open, absent] of doors) {
           [{ bytes: 4 * units }],
           [units, x.length, 64],
         )
-        expect(new Float32Array(absmax)).toEqual(expected)
+        expect(new Float32Array(absmax).findIndex((v, i) => v !== expected[i])).toBe(-1)
       }
     })
 
@@ -63,7 +63,13 @@ for (const [name, open, absent] of doors) {
       const words = (values: Float32Array) => new Uint32Array(values.buffer, values.byteOffset, values.length)
       const got = words(quantizerKernels(await open()).toFloat32(tensor))
       const quiet = (word: number) => ((word & 0x7fffffff) > 0x7f800000 ? 0x7fc00000 : word)
-      expect(got.map(quiet)).toEqual(words(toFloat32(tensor)).map(quiet))
+      const wanted = words(toFloat32(tensor)).map(quiet)
+      expect(got.map(quiet).findIndex((word, i) => word !== wanted[i])).toBe(-1)
+    })
+
+    test('the kernels of every level that the machine has agree with the baseline', async () => {
+      const { kernels } = await open()
+      for (let level = 0; level <= kernels.fb_level(1); level++) expect(kernels.fb_self_test(level)).toBe(0)
     })
 
     test('an unknown kernel is named', async () => {

@@ -16,8 +16,9 @@ function backendOn(door: Door, name: 'cpu' | 'wasm', notices: readonly string[])
 
 /** The addon where there is one, else the WASM kernels with a notice that says why. */
 export async function openCpu(): Promise<Backend> {
-  const { door, missing } = await openKernels()
-  const notices = door.kind === 'native' ? [] : [`no native addon, the WASM kernels are used (${missing.join('; ')})`]
+  const { door, missing, failed } = await openKernels()
+  const notices = failed.map((isa) => `the ${isa} kernels failed their self-test on this machine and are not used`)
+  if (door.kind === 'wasm') notices.push(`no native addon, the WASM kernels are used (${missing.join('; ')})`)
   return backendOn(door, 'cpu', notices)
 }
 

@@ -15,10 +15,12 @@ interface Addon {
   read(pointer: number, into: ArrayBufferView): void
 }
 
-/** What was tried before the door that opened, and why it did not. */
 export interface Opened {
   readonly door: Door
+  /** What was tried before this door, and why it did not open. */
   readonly missing: readonly string[]
+  /** Instruction sets that this machine has but whose kernels failed their self-test. */
+  readonly failed: readonly string[]
 }
 
 const require = createRequire(import.meta.url)
@@ -81,9 +83,21 @@ function askedLevel(): number {
 /** Opens the addon where there is one, else the WASM kernels; lowers the instruction set to FEWBIT_ISA. */
 export async function openKernels(): Promise<Opened> {
   const found = findAddon()
-  if ('missing' in found) return { door: await openWasmKernels(), missing: found.missing }
-  found.kernels.fb_set_level(askedLevel())
-  return { door: found, missing: [] }
+  if ('missing' in found) return { door: await openWasmKernels(), missing: found.missing, failed: [] }
+  const failed: string[] = []
+  let level = found.kernels.fb_set_level(askedLevel())
+  while (level > 0 && !passes(found, level)) failed.push(LEVELS[level--])
+  found.kernels.fb_set_level(level)
+  return { door: found, missing: [], failed }
+}
+
+const tested = new Map<number, boolean>()
+
+/** Whether the kernels of a level agree with the baseline's; tested once a process. */
+function passes(door: Door, level: number): boolean {
+  let result = tested.get(level)
+  if (result === undefined) tested.set(level, (result = door.kernels.fb_self_test(level) === 0))
+  return result
 }
 
 let wasmDoor: Promise<Door> | undefined
