@@ -102,6 +102,13 @@ describe.each<[string, () => QuantizationConfig, string]>([
   })
 })
 
+test('the guide shows the very method that is tested here', async () => {
+  const guide = await readFile(join(import.meta.dirname, '../../docs/add-a-method.md'), 'utf8')
+  const shown = /```ts\n(.*?)```/s.exec(guide)![1]
+  const tested = await readFile(join(import.meta.dirname, '../support/row-method.ts'), 'utf8')
+  expect(tested.split('\n').slice(1).join('\n')).toBe(shown.replace("'fewbit'", "'../../src/index.ts'"))
+})
+
 test('a registered method is listed, and its name is taken', () => {
   expect(methods().map((m) => m.name)).toContain('rows')
   expect(() => registerMethod(rows)).toThrow('Method "rows" is registered already')
