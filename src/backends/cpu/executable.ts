@@ -10,6 +10,8 @@ import { type Lowered, lower } from './lower.ts'
 import { type PreparedParameter, prepareWeight } from './prepare.ts'
 import { encodeProgram } from './program.ts'
 
+const MAX_POSITIONS = 2 ** 24
+const MAX_SLOTS = 2 ** 16
 const DONE = -1
 const NO_MEMORY = -2
 
@@ -54,6 +56,8 @@ class CpuExecutable implements Executable {
   private readonly blocks: Blocks
   private readonly engine: number
   private readonly lengths = new LengthMemory()
+  /** Ids below this are tokens. */
+  private readonly vocabulary: number
   private staging = new Int32Array(0)
   private batchBlock = 0
   private batchBytes = 0
@@ -74,6 +78,8 @@ class CpuExecutable implements Executable {
     this.graph = graph
     this.parameters = parameters
     this.taps = options.taps ?? []
+    const embedding = graph.nodes.find((node) => node.op === 'embedding')
+    this.vocabulary = embedding?.op === 'embedding' ? graph.parameters[embedding.weight].shape[0] : 0
     this.fast = options.precision === 'fast'
     this.lowered = lower(graph, this.taps, (parameter) => parameters[parameter].int8 !== undefined)
     this.blocks = new Blocks(door)
@@ -94,6 +100,7 @@ class CpuExecutable implements Executable {
 
   private async runNow(batch: RowBatch): Promise<Float32Array> {
     if (this.disposed) throw new BugError('A model that was disposed of cannot run')
+    this.check(batch)
     const { fb_engine_run: runEngine } = this.door.kernels
     const rows = batch.ids.length
     const outputs = batch.outputs.length
@@ -111,6 +118,22 @@ class CpuExecutable implements Executable {
       if (this.logits.length !== length) this.logits = new Float32Array(length)
       return this.logits
     })
+  }
+
+  /** Numbers outside their range would be read as addresses. */
+  private check(batch: RowBatch): void {
+    const rows = batch.ids.length
+    const within = (values: Int32Array, limit: number) => values.every((value) => value >= 0 && value < limit)
+    const { vocabulary } = this
+    if (rows > 0 && within(batch.ids, vocabulary) && within(batch.outputs, rows))
+      if (within(batch.positions, MAX_POSITIONS) && within(batch.slots, MAX_SLOTS)) return
+    const id = batch.ids.find((value) => value < 0 || value >= vocabulary)
+    throw new BugError(
+      id === undefined
+        ? `Cannot run a batch of ${rows} rows: a position, slot or wanted row is out of range`
+        : `Cannot run token ${id}: the model has ids 0 to ${vocabulary - 1}`,
+      { rows, id },
+    )
   }
 
   /** Copies ids, positions, slots, wanted rows and the rows of each rope to C++ memory. */
