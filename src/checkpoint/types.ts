@@ -21,6 +21,8 @@ export interface FileSet {
   list(): Promise<readonly string[]>
   has(name: string): Promise<boolean>
   open(name: string): Promise<ByteSource>
+  /** A folder inside, where the set has folders and this one is there. */
+  folder?(name: string): Promise<FileSet | undefined>
 }
 
 /** Name, dtype, shape, and where the bytes are; nothing is read yet. `dtype` is safetensors' spelling, or ggml's for GGUF types. */

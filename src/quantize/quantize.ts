@@ -67,7 +67,7 @@ export async function planQuantize(
   config: unknown,
   options: QuantizeOptions = {},
 ): Promise<QuantizeWork> {
-  refuseQuantized(source, method)
+  await refuseQuantized(source, method)
   return method.container === 'gguf'
     ? planGguf(source, method, config, options)
     : planSafetensors(source, method, config, options)
@@ -123,7 +123,7 @@ export async function quantizeModel(
   }
 }
 
-function refuseQuantized(source: ModelSource, method: Method): void {
+async function refuseQuantized(source: ModelSource, method: Method): Promise<void> {
   const { checkpoint } = source
   const { name } = checkpoint.files
   if (checkpoint.format === 'gguf') {
@@ -134,10 +134,11 @@ function refuseQuantized(source: ModelSource, method: Method): void {
       hint: `start from the model folder in Hugging Face form, or use --method gguf`,
     })
   }
-  if (source.method)
-    throw new UnsupportedError(`Cannot quantise "${name}": it is already quantised with ${source.method.name}`, {
+  const found = source.method?.name ?? ((await checkpoint.files.has('quanto_qmap.json')) ? 'quanto' : undefined)
+  if (found)
+    throw new UnsupportedError(`Cannot quantise "${name}": it is already quantised with ${found}`, {
       file: name,
-      method: source.method.name,
+      method: found,
       hint: 'start from the float original: quantising twice loses quality',
     })
 }

@@ -96,5 +96,9 @@ export async function localFiles(path: string): Promise<FileSet & { single: stri
     list: async () => listFiles(folder),
     has: async (name) => (await stat(checked(name)).catch(() => undefined))?.isFile() ?? false,
     open: async (name) => openFile(checked(name), name),
+    folder: async (name) => {
+      const inner = checked(name)
+      return (await stat(inner).catch(() => undefined))?.isDirectory() ? localFiles(inner) : undefined
+    },
   }
 }
