@@ -30,13 +30,22 @@ const VARIANTS = [
 ]
 
 function run(command, args, env = {}) {
-  const { status, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8', env: { ...process.env, ...env }, maxBuffer: 1 << 26 })
+  const { status, stdout, stderr } = spawnSync(command, args, {
+    encoding: 'utf8',
+    env: { ...process.env, ...env },
+    maxBuffer: 1 << 26,
+  })
   if (status !== 0) throw new Error(`${command} ${args.join(' ')} failed (${status}): ${stderr.slice(-500)}`)
   return stdout
 }
 
 function fewbit(args, env) {
-  return JSON.parse(run(process.execPath, [CLI, ...args, '--json'], env).trim().split('\n').at(-1))
+  return JSON.parse(
+    run(process.execPath, [CLI, ...args, '--json'], env)
+      .trim()
+      .split('\n')
+      .at(-1),
+  )
 }
 
 /** Best of the rounds of each contender, one after another in every round. */
@@ -58,14 +67,31 @@ function speedOf(path, count, options = [], env = {}) {
 }
 
 function llamaSpeed(path, count) {
-  const rows = JSON.parse(run(join(values.llama, 'llama-bench'), ['-m', path, '-p', '128', '-n', '64', '-t', String(count), '-r', '1', '-o', 'json']))
+  const rows = JSON.parse(
+    run(join(values.llama, 'llama-bench'), [
+      '-m',
+      path,
+      '-p',
+      '128',
+      '-n',
+      '64',
+      '-t',
+      String(count),
+      '-r',
+      '1',
+      '-o',
+      'json',
+    ]),
+  )
   const of = (key) => rows.find((row) => row[key] > 0 && row[key === 'n_gen' ? 'n_prompt' : 'n_gen'] === 0).avg_ts
   return { prefill: of('n_prompt'), decode: of('n_gen') }
 }
 
 function bytesOf(path) {
   if (statSync(path).isFile()) return statSync(path).size
-  return readdirSync(path).filter((n) => n.endsWith('.safetensors')).reduce((sum, n) => sum + statSync(join(path, n)).size, 0)
+  return readdirSync(path)
+    .filter((n) => n.endsWith('.safetensors'))
+    .reduce((sum, n) => sum + statSync(join(path, n)).size, 0)
 }
 
 const results = []
@@ -76,7 +102,9 @@ const row = (what, figure, note = '') => {
 const x = (value) => `${value.toFixed(2)} x`
 
 try {
-  console.log(`machine: ${cpus()[0].model}, ${cpus().length} threads, Node ${process.versions.node}; ${new Date().toISOString().slice(0, 10)}; best of ${rounds}, interleaved`)
+  console.log(
+    `machine: ${cpus()[0].model}, ${cpus().length} threads, Node ${process.versions.node}; ${new Date().toISOString().slice(0, 10)}; best of ${rounds}, interleaved`,
+  )
   const paths = new Map([['bf16', values.model]])
   for (const [name, flags, file] of VARIANTS) {
     const out = join(work, file)
@@ -90,16 +118,27 @@ try {
     const base = best.get('bf16')
     for (const [name, { prefill, decode, weightBytes }] of best) {
       const limit = weightBytes ? base.weightBytes / weightBytes : undefined
-      const share = limit && name !== 'bf16' ? `${(decode / base.decode).toFixed(2)} x bf16, limit by bytes ${limit.toFixed(2)}: ${((decode / base.decode / limit) * 100).toFixed(0)}%` : ''
+      const share =
+        limit && name !== 'bf16'
+          ? `${(decode / base.decode).toFixed(2)} x bf16, limit by bytes ${limit.toFixed(2)}: ${((decode / base.decode / limit) * 100).toFixed(0)}%`
+          : ''
       row(`${name}, ${count} thread(s): decode / prompt tok/s`, `${decode.toFixed(1)} / ${prefill.toFixed(0)}`, share)
     }
     const [ours, theirs] = [best.get('q4_0'), best.get('llama.cpp q4_0')]
-    if (theirs) row(`q4_0 against llama.cpp, ${count} thread(s): decode, prompt`, x(ours.decode / theirs.decode), x(ours.prefill / theirs.prefill))
+    if (theirs)
+      row(
+        `q4_0 against llama.cpp, ${count} thread(s): decode, prompt`,
+        x(ours.decode / theirs.decode),
+        x(ours.prefill / theirs.prefill),
+      )
     const wasm = interleaved([
       ['wasm', () => speedOf(paths.get('q4_0'), count, ['--device', 'wasm'])],
       ['avx2', () => speedOf(paths.get('q4_0'), count, [], { FEWBIT_ISA: 'avx2' })],
     ])
-    row(`q4_0 decode, WASM against the addon at AVX2, ${count} thread(s)`, x(wasm.get('wasm').decode / wasm.get('avx2').decode))
+    row(
+      `q4_0 decode, WASM against the addon at AVX2, ${count} thread(s)`,
+      x(wasm.get('wasm').decode / wasm.get('avx2').decode),
+    )
   }
   if (values.llama && existsSync(join(values.llama, 'llama-quantize'))) {
     const f16 = join(work, 'f16.gguf')
@@ -108,13 +147,20 @@ try {
       const best = { ours: Infinity, theirs: Infinity }
       for (let r = 0; r < rounds; r++) {
         const out = join(work, `${type}-${r}.gguf`)
-        best.ours = Math.min(best.ours, fewbit(['quantize', f16, '--method', 'gguf', '--type', type, '-o', out, '--threads', '2']).elapsedMs)
+        best.ours = Math.min(
+          best.ours,
+          fewbit(['quantize', f16, '--method', 'gguf', '--type', type, '-o', out, '--threads', '2']).elapsedMs,
+        )
         const started = performance.now()
         run(join(values.llama, 'llama-quantize'), [f16, join(work, 'theirs.gguf'), type.toUpperCase(), '2'])
         best.theirs = Math.min(best.theirs, performance.now() - started)
         rmSync(out)
       }
-      row(`quantising ${type} against llama-quantize, 2 threads`, x(best.theirs / best.ours), `${(bytesOf(f16) / 1e3 / best.ours).toFixed(0)} MB/s of f16`)
+      row(
+        `quantising ${type} against llama-quantize, 2 threads`,
+        x(best.theirs / best.ours),
+        `${(bytesOf(f16) / 1e3 / best.ours).toFixed(0)} MB/s of f16`,
+      )
     }
   }
   if (values.json) console.log(JSON.stringify(results))

@@ -6,7 +6,7 @@ import type { JsonObject } from '../core/json.ts'
 import type { QuantizerKernels } from '../core/kernels.ts'
 import type { QuantizedWeight } from '../weights/weight.ts'
 
-export type { OutputSpec, QuantizerKernels } from '../core/kernels.ts'
+export type { QuantizerKernels } from '../core/kernels.ts'
 
 /** A tensor of the checkpoint as a method sees it before anything is read. */
 export interface TensorInfo {

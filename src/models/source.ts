@@ -1,7 +1,7 @@
 // A checkpoint seen as a model: family, graph, and for each parameter where its weight comes from. Planned before any weight is read.
 import type { Checkpoint, StoredTensor } from '../checkpoint/types.ts'
 import { reorderRows, rowOrder } from '../convert/ops.ts'
-import { type DType, elementCount, isFloat, type RawTensor, rawTensor, TORCH_DTYPES } from '../core/dtypes.ts'
+import { type DType, isFloat, type RawTensor, rawTensor, TORCH_DTYPES } from '../core/dtypes.ts'
 import { ConfigError, FileError } from '../core/errors.ts'
 import type { JsonObject } from '../core/json.ts'
 import type { Graph } from '../graph/types.ts'
@@ -222,15 +222,4 @@ export function quantizedOnTheFly(
       return asInGraph(weight, names, source.checkpoint)
     },
   }
-}
-
-/** Stored bytes of all tensors, for sizes in reports. */
-export function checkpointBytes(checkpoint: Checkpoint): { bytes: number; weights: number } {
-  let bytes = 0
-  let weights = 0
-  for (const t of checkpoint.tensors.values()) {
-    bytes += t.byteLength
-    weights += elementCount(t.shape)
-  }
-  return { bytes, weights }
 }

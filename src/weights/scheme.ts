@@ -69,24 +69,3 @@ export function groupCount(group: Grouping, n: number, k: number): number {
 export function groupsFollowRows(group: Grouping, k: number): boolean {
   return group.kind === 'flat' && k % group.size === 0
 }
-
-/** Short human name: "affine 4 bit, groups of 64", for `inspect` and `explain`. */
-export function describeScheme(scheme: Scheme): string {
-  switch (scheme.kind) {
-    case 'dense':
-      return `dense ${scheme.dtype}`
-    case 'affine':
-      return `affine ${scheme.bits} bit, ${describeGroup(scheme.group)}`
-    case 'lookup':
-      return `lookup ${scheme.table}, ${describeGroup(scheme.group)}${scheme.nestedSize ? ', nested scales' : ''}`
-    case 'superblock':
-      return `superblock ${scheme.type}`
-    default:
-      return scheme satisfies never
-  }
-}
-
-function describeGroup(group: Grouping): string {
-  if (group.kind === 'tensor') return 'one group'
-  return `${group.kind === 'strided' ? 'strided ' : ''}groups of ${group.size}`
-}

@@ -119,10 +119,3 @@ export function decode(
       return scheme satisfies never
   }
 }
-
-/** Bytes of all parts: what the weight takes in its file, without names and shapes. */
-export function storedBytes(weight: QuantizedWeight): number {
-  let bytes = 0
-  for (const name in weight.parts) bytes += weight.parts[name].data.byteLength
-  return bytes
-}

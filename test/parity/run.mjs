@@ -14,7 +14,11 @@ const IDS = '5,100,7,42,900,13,77,256,31,8,1200,64'
 let failed = 0
 
 function run(command, args, env = {}) {
-  const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: 'utf8', env: { ...process.env, ...env }, maxBuffer: 1 << 26 })
+  const { status, stdout, stderr, error } = spawnSync(command, args, {
+    encoding: 'utf8',
+    env: { ...process.env, ...env },
+    maxBuffer: 1 << 26,
+  })
   if (status !== 0) throw new Error(`${command}: ${error ?? stderr.slice(-600)}`)
   return stdout
 }
@@ -56,7 +60,13 @@ const CASES = [
   ['bitsandbytes LLM.int8', ['--method', 'bitsandbytes', '--bits', '8'], 'int8', 'FEWBIT_PARITY_PYTHON', 2e-2],
   ['HQQ 4 bit', ['--method', 'hqq', '--bits', '4', '--group-size', '64'], 'hqq4', 'FEWBIT_PARITY_HQQ', 1e-4],
   ['HQQ 3 bit', ['--method', 'hqq', '--bits', '3', '--group-size', '64'], 'hqq3', 'FEWBIT_PARITY_HQQ', 1e-4],
-  ['GGUF Q4_K_M in transformers', ['--method', 'gguf', '--type', 'q4_k_m'], 'q4_k_m.gguf', 'FEWBIT_PARITY_PYTHON', 1e-4],
+  [
+    'GGUF Q4_K_M in transformers',
+    ['--method', 'gguf', '--type', 'q4_k_m'],
+    'q4_k_m.gguf',
+    'FEWBIT_PARITY_PYTHON',
+    1e-4,
+  ],
 ]
 
 try {
@@ -73,7 +83,9 @@ try {
       const d = difference(ourLogits(path), tensorOf(out))
       const ok = d <= gate
       if (!ok) failed++
-      console.log(`${ok ? 'ok  ' : 'FAIL'} ${name}: largest difference ${d.toExponential(2)} of the span (gate ${gate})`)
+      console.log(
+        `${ok ? 'ok  ' : 'FAIL'} ${name}: largest difference ${d.toExponential(2)} of the span (gate ${gate})`,
+      )
     } catch (error) {
       failed++
       console.log(`FAIL ${name}: ${error.message}`)
@@ -83,11 +95,37 @@ try {
   if (!llama) console.log('skip llama.cpp: FEWBIT_PARITY_LLAMA is not set')
   else {
     const path = quantized(['--method', 'gguf', '--type', 'q8_0'], 'q8_0.gguf')
-    const theirs = run(join(llama, 'llama-completion'), ['-m', path, '-p', 'Once upon a time', '-n', '16', '--temp', '0', '-no-cnv', '-t', '2', '--no-display-prompt']).trim()
-    const ours = run(process.execPath, [join(ROOT, 'dist', 'cli.mjs'), 'run', path, 'Once upon a time', '--temperature', '0', '--max-new-tokens', '16']).replace('Once upon a time', '').trim()
+    const theirs = run(join(llama, 'llama-completion'), [
+      '-m',
+      path,
+      '-p',
+      'Once upon a time',
+      '-n',
+      '16',
+      '--temp',
+      '0',
+      '-no-cnv',
+      '-t',
+      '2',
+      '--no-display-prompt',
+    ]).trim()
+    const ours = run(process.execPath, [
+      join(ROOT, 'dist', 'cli.mjs'),
+      'run',
+      path,
+      'Once upon a time',
+      '--temperature',
+      '0',
+      '--max-new-tokens',
+      '16',
+    ])
+      .replace('Once upon a time', '')
+      .trim()
     const ok = ours === theirs
     if (!ok) failed++
-    console.log(`${ok ? 'ok  ' : 'FAIL'} llama.cpp continues a Q8_0 file alike: ${JSON.stringify(theirs)}${ok ? '' : ` against ${JSON.stringify(ours)}`}`)
+    console.log(
+      `${ok ? 'ok  ' : 'FAIL'} llama.cpp continues a Q8_0 file alike: ${JSON.stringify(theirs)}${ok ? '' : ` against ${JSON.stringify(ours)}`}`,
+    )
   }
 } finally {
   rmSync(work, { recursive: true, force: true })

@@ -20,7 +20,6 @@ export interface Door {
 
 /** The instruction sets that kernels are compiled for, by level (native/kernels/cpu.h). */
 export const LEVELS = ['scalar', 'avx2', 'avx512'] as const
-export type IsaLevel = (typeof LEVELS)[number]
 
 /** The export called `name`. Throws BugError where the binary is older than this source. */
 export function kernelOf(door: Door, name: string): Kernel {

@@ -86,19 +86,8 @@ export const ggufU32 = (value: number): GgufValue => ({ type: 'u32', value })
 export const ggufI32 = (value: number): GgufValue => ({ type: 'i32', value })
 export const ggufU16 = (value: number): GgufValue => ({ type: 'u16', value })
 export const ggufF32 = (value: number): GgufValue => ({ type: 'f32', value: Math.fround(value) })
-export const ggufBool = (value: boolean): GgufValue => ({ type: 'bool', value })
 export const ggufString = (value: string): GgufValue => ({ type: 'string', value })
 export const ggufStrings = (value: readonly string[]): GgufValue => ({ type: 'array', element: 'string', value })
-export const ggufI32s = (value: ArrayLike<number>): GgufValue => ({
-  type: 'array',
-  element: 'i32',
-  value: Int32Array.from(value),
-})
-export const ggufF32s = (value: ArrayLike<number>): GgufValue => ({
-  type: 'array',
-  element: 'f32',
-  value: Float32Array.from(value),
-})
 
 /** Looks keys up with the type that the caller needs; each miss or wrong type is a FileError that names the key. */
 export class GgufKeys {
