@@ -68,6 +68,7 @@
   FB_UNITS(fb_bnb_4bit)                         \
   FB_UNITS(fb_bnb_nested)                       \
   FB_UNITS(fb_bnb_int8)                         \
+  FB_STEPS(fb_hqq)                              \
   FB_UNITS(fb_absmax)                           \
   FB_UNITS(fb_gguf_quantize)                    \
   FB_UNITS(fb_gguf_pack)                        \

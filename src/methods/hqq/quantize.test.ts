@@ -8,7 +8,8 @@ import { PACKINGS, pack, unpack } from '../../weights/packing.ts'
 import { decode, type QuantizedWeight } from '../../weights/weight.ts'
 import { type HqqSettings, parseConfig } from './config.ts'
 import { layoutOf } from './layout.ts'
-import { type HqqTrace, quantize, quantizeGroups } from './quantize.ts'
+import { type HqqTrace, quantizeGroups } from './oracle.ts'
+import { quantize } from './quantize.ts'
 import { stored } from './stored.ts'
 
 interface Case {

@@ -17,7 +17,8 @@ import { part, type QuantizedWeight } from '../../weights/weight.ts'
 import type { NamedTensor, QuantizerKernels, StoredLayout, StoredReader } from '../types.ts'
 import { type Hqq, type HqqSettings, PACKING_OF_BITS } from './config.ts'
 import { type Layout, layoutOf, layoutProblem } from './layout.ts'
-import { hqqScheme, maxCodeOf } from './quantize.ts'
+import { maxCodeOf } from './oracle.ts'
+import { hqqScheme } from './quantize.ts'
 
 type Reader = StoredReader<Hqq>
 const HINT = 'the file is damaged or incomplete: download or quantise it again'
@@ -47,7 +48,7 @@ async function write(
   const scale = part(weight, 'scale')
   const { packing } = settings
   const tensors: Record<string, RawTensor> = {
-    W_q: await packedTensor(weight, layout, settings, scale.dtype, kernels),
+    W_q: await packedTensor(weight, layout, settings, kernels),
     scale: { ...scale, shape: layout.metaShape },
     zero: { ...part(weight, 'zeroPoint'), shape: layout.metaShape },
     shape: rawTensor('I64', [2], BigInt64Array.from(weight.shape, BigInt)),
@@ -76,14 +77,13 @@ const viewDtype = (packing: Packing) => (packing.word === 'U8' ? 'uint8' : 'int3
 async function packedTensor(
   weight: QuantizedWeight,
   layout: Layout,
-  settings: HqqSettings,
-  computeDtype: DType,
-  kernels: QuantizerKernels | undefined,
+  { packing, viewAsFloat }: HqqSettings,
+  kernels?: QuantizerKernels,
 ): Promise<RawTensor> {
-  const { packing, viewAsFloat } = settings
-  const data = await packCodes(packing, part(weight, 'codes').data, layout.rows, layout.columns, { kernels })
-  const { dtype, shape } = packedTensorSpec(packing, layout, viewAsFloat ? computeDtype : packing.word)
-  return { dtype, shape, data }
+  const codes = part(weight, 'codes').data
+  const data = await packCodes(packing, codes, layout.rows, layout.columns, { kernels })
+  const carrier = viewAsFloat ? part(weight, 'scale').dtype : packing.word
+  return { ...packedTensorSpec(packing, layout, carrier), data }
 }
 
 function packedTensorSpec(packing: Packing, layout: Layout, dtype: DType): { dtype: DType; shape: number[] } {
@@ -233,7 +233,8 @@ async function readCodes(module: string, layout: Layout, settings: HqqSettings, 
   const carriers: readonly DType[] = viewAsFloat ? COMPUTE_DTYPES.map((dtype) => TORCH_DTYPES[dtype]) : [packing.word]
   const dtype = reader.dtypeOf(name) as DType
   expectTensor(reader, name, carriers, packedTensorSpec(packing, layout, dtype in DTYPE_BYTES ? dtype : 'U8').shape)
-  const codes = await unpackCodes(packing, (await reader.read(name)).data, layout.rows, layout.columns, reader.kernels)
+  const packed = (await reader.read(name)).data
+  const codes = await unpackCodes(packing, packed, layout.rows, layout.columns, reader.kernels)
   const max = packing === PACKINGS.hqq8 ? maxCodeOf(bits) : 255 // other packings cannot hold more
   const bad = max === 255 ? -1 : codes.findIndex((code) => code > max)
   if (bad >= 0) fail(name, `code ${codes[bad]} of weight ${bad} does not fit ${bits} bits`, { index: bad })
