@@ -85,6 +85,28 @@ struct Timing {
     fflush(stdout);
   }
 
+  /** The integer product of LLM.int8, beside a read of the same bytes. */
+  void integers(const Case& c, const fb::linear::Kernels& kernels, int rows) {
+    using namespace fb::linear;
+    const Tiled t = tiled(c);
+    const size_t bytes = tile_bytes(t.weight);
+    std::vector<int8_t> x((size_t)rows * c.source.k, 3);
+    std::vector<int32_t> y((size_t)rows * c.source.n);
+    Call call{};
+    call.weight = &t.weight, call.rows = rows, call.ldx = c.source.k, call.ldy = c.source.n, call.x8 = x.data(), call.y8 = y.data();
+    double best = 1e9, read = 1e9;
+    for (int pass = 0; pass < 20; pass++) {
+      double start = now();
+      kernels.compute(call, 0, t.weight.panels, local.get());
+      best = std::min(best, now() - start);
+      start = now();
+      sink = sink + probe(t.weight.tile, bytes);
+      read = std::min(read, now() - start);
+    }
+    printf("%-8s %-26s %5d x %-5d m=%-4d integers %7.2f GB/s  %.2f of read, %.1f GOP/s\n", kernels.name, c.name.c_str(), c.source.n, c.source.k, rows,
+           bytes / best * 1e-9, read / best, 2.0 * rows * c.source.n * c.source.k / best * 1e-9);
+  }
+
   void all(const Case& c) {
     if (c.name.find(filter) == std::string::npos) return;
     for (auto* kernels : levels()) {
@@ -94,6 +116,9 @@ struct Timing {
           if (rows == 1 || c.source.n == 4096) decode(c, *kernels, mode, rows);
         }
         if (c.source.n < 40000) prefill(c, *kernels, mode, 128);
+      }
+      if (c.source.bits == 8 && c.source.group == c.source.k) {
+        for (int rows : {1, 128}) integers(c, *kernels, rows);
       }
     }
   }
@@ -114,6 +139,7 @@ inline void time_all(const std::string& filter) {
     timing.all(lookup_case(random, n, k, 64, Store::F32));
     timing.all(affine_case(random, n, k, 8, 32, Zero::Constant, Store::F16));
     timing.all(affine_case(random, n, k, 8, 64, Zero::Point, Store::F16));
+    timing.all(affine_case(random, n, k, 8, k, Zero::Constant, Store::F32));
     if (n < 4096) continue;
     for (auto s : {Scheme::Q4_K, Scheme::Q5_K, Scheme::Q6_K}) timing.all(superblock_case(random, n, k, s));
     for (int bits : {1, 2, 3, 5, 6, 7}) timing.all(affine_case(random, n, k, bits, 64, Zero::Point, Store::F16));

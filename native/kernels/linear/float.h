@@ -10,7 +10,6 @@ namespace {
 constexpr int PIECE = 256;
 constexpr int SUM_ROWS = 1024;       // rows whose sums lie in local memory at a time
 constexpr int BLOCK_ROWS = LANES == 8 ? 6 : LANES == 16 ? 12 : 3;  // 12 accumulators
-constexpr int AHEAD = 2048;          // prefetch distance in bytes
 
 /** y of one row and panel = sums + bias + residual. */
 FB_INLINE void finish(const Call& c, int row, int panel, const float* sums) {
