@@ -26,8 +26,14 @@ FB_INLINE W broadcast_bytes(const int8_t* from) {
   int32_t four;
   __builtin_memcpy(&four, from, 4);
   return (W)_mm256_cvtepi8_epi16(_mm_set1_epi32(four));
+#elif defined(__SSE2__)
+  int32_t four;
+  __builtin_memcpy(&four, from, 4);
+  const __m128i bytes = _mm_cvtsi32_si128(four);
+  const __m128i words = _mm_srai_epi16(_mm_unpacklo_epi8(bytes, bytes), 8);
+  return (W)_mm_unpacklo_epi64(words, words);
 #else
-  return W{from[0], from[1], from[2], from[3], from[0], from[1], from[2], from[3]};
+  return (W)wasm_i16x8_extend_low_i8x16(wasm_v128_load32_splat(from));
 #endif
 }
 

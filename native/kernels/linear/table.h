@@ -2,6 +2,9 @@
 #pragma once
 #include "integers.h"
 #include "matvec.h"
+#if defined(__AVX2__)
+#include "matmul8.h"
+#endif
 
 namespace fb::linear {
 namespace {
@@ -28,6 +31,9 @@ Choice choose(const Call& c) {
 #endif
     return {Kind::Digits, {exact ? 2 : 1, 2, 32767}};
   }
+#endif
+#if defined(__AVX2__)
+  if (c.phase == Phase::Prefill && c.mode == Mode::Fast && has_matmul8(*c.weight)) return {Kind::Digits, {1, 1, 127}};
 #endif
   return {Kind::Float, {}};
 }
@@ -56,12 +62,15 @@ const char* kernel(const Call& c) {
   const Choice choice = choose(c);
   if (choice.kind == Kind::Integers) return "int8";
   if (choice.kind == Kind::Float) return "f32";
-  if (choice.form.bytes == 1) return choice.form.digits == 3 ? "int8 x 3" : "int8 x 2";
+  if (choice.form.bytes == 1) return choice.form.digits == 3 ? "int8 x 3" : choice.form.digits == 2 ? "int8 x 2" : "int8";
   return choice.form.digits == 2 ? "int16 x 2" : "int16";
 }
 
 void compute_panel(const Call& c, const Choice& choice, int panel, float* local) {
   if (choice.kind == Kind::Integers) return integer_panel(c, panel);
+#if defined(__AVX2__)
+  if (choice.kind == Kind::Digits && c.phase == Phase::Prefill) return matmul8_panel(c, choice.form, panel, local);
+#endif
 #if defined(FB_WORDS)
   if (choice.kind == Kind::Digits) {
     if (choice.form.digits == 1) return matvec_panel<1>(c, choice.form, panel);
