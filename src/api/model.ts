@@ -81,6 +81,7 @@ export class CausalLM {
   private async prepare(source: ModelSource, precision: Precision): Promise<Executable> {
     const { device = 'cpu', threads = defaultThreads(), onEvent, signal } = this.options
     const backend = await openBackend(device)
+    for (const message of backend.notices ?? []) onEvent?.({ event: 'warning', message })
     const kernels =
       device === 'reference' ? undefined : await openQuantizers(device === 'wasm' ? 'wasm' : 'cpu', { threads, signal })
     const executable = await backend.compile(source.graph, (index) => source.load(index, kernels), {

@@ -33,6 +33,7 @@ export function deviceOf(options: Readonly<Record<string, unknown>>): { device: 
 /** Reads, repacks and compiles a model for a device. */
 export async function prepareModel(source: ModelSource, options: PrepareOptions): Promise<Executable> {
   const backend = await openBackend(options.device)
+  for (const message of backend.notices ?? []) options.output?.event({ event: 'warning', message })
   const kernels = await quantizersOf(options.device, options.threads, options.signal)
   return backend.compile(source.graph, (index) => source.load(index, kernels), {
     precision: options.precision,

@@ -14,7 +14,8 @@ interface DeviceState {
 
 async function stateOf(device: string): Promise<DeviceState> {
   try {
-    return { device, ok: true, detail: (await openBackend(device)).describe() }
+    const backend = await openBackend(device)
+    return { device, ok: true, detail: [backend.describe(), ...(backend.notices ?? [])].join('; ') }
   } catch (error) {
     return { device, ok: false, detail: (error as Error).message }
   }
