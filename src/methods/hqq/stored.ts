@@ -232,7 +232,12 @@ async function readCodes(module: string, layout: Layout, settings: HqqSettings, 
   const { packing, viewAsFloat, bits } = settings
   const carriers: readonly DType[] = viewAsFloat ? COMPUTE_DTYPES.map((dtype) => TORCH_DTYPES[dtype]) : [packing.word]
   const dtype = reader.dtypeOf(name) as DType
-  expectTensor(reader, name, carriers, packedTensorSpec(packing, layout, dtype in DTYPE_BYTES ? dtype : 'U8').shape)
+  expectTensor(
+    reader,
+    name,
+    carriers,
+    packedTensorSpec(packing, layout, carriers.includes(dtype) ? dtype : carriers[0]).shape,
+  )
   const packed = (await reader.read(name)).data
   const codes = await unpackCodes(packing, packed, layout.rows, layout.columns, reader.kernels)
   const max = packing === PACKINGS.hqq8 ? maxCodeOf(bits) : 255 // other packings cannot hold more
