@@ -28,7 +28,7 @@ export default command({
     const devices: DeviceState[] = []
     for (const device of DEVICES) devices.push(await stateOf(device))
     const cpu = devices.find((d) => d.device === 'cpu')
-    const advice = cpu?.detail.includes('wasm')
+    const advice = cpu?.detail.includes('WASM')
       ? ['no addon: install a C++ compiler and run "npm run build" for the native kernels']
       : []
     output.result(
