@@ -2,12 +2,12 @@
 import { Worker } from 'node:worker_threads'
 import type { WorkerTicket } from './wasm.ts'
 
-// Given as text, so that it is found in the source tree, in a bundle and in a bundle of somebody else's alike.
+// The name `exports` is taken where a runtime wraps this text as a CommonJS module (Bun does). Given as text, so that it is found in the source tree, in a bundle and in a bundle of somebody else's alike.
 const SOURCE = `
 const { workerData: ticket } = require('node:worker_threads')
-const { exports } = new WebAssembly.Instance(ticket.module, { env: { memory: ticket.memory, now: () => performance.now() } })
-exports.__stack_pointer.value = ticket.stackTop
-exports.fb_worker(ticket.args)
+const { exports: kernels } = new WebAssembly.Instance(ticket.module, { env: { memory: ticket.memory, now: () => performance.now() } })
+kernels.__stack_pointer.value = ticket.stackTop
+kernels.fb_worker(ticket.args)
 `
 
 /** Starts one worker. */
