@@ -1,6 +1,6 @@
 // AutoModelForCausalLM: a model opened, prepared for a device, and what one does with it.
 import { rowsOf } from '../backends/batch.ts'
-import { openBackend, openQuantizers } from '../backends/index.ts'
+import { openQuantizers } from '../backends/index.ts'
 import type { Executable, Precision } from '../backends/types.ts'
 import { openCheckpoint } from '../checkpoint/open.ts'
 import type { OutputStore } from '../checkpoint/types.ts'
@@ -22,6 +22,7 @@ import {
   openModel,
   withQuantization,
 } from './open.ts'
+import { prepareModel, recomputeLength } from './prepare.ts'
 import { copyModel, quantizeInto, type SaveOptions, writeFloat } from './save.ts'
 import { tokenizerOf } from './tokenizer.ts'
 
@@ -80,16 +81,7 @@ export class CausalLM {
 
   private async prepare(source: ModelSource, precision: Precision): Promise<Executable> {
     const { device = 'cpu', threads = defaultThreads(), onEvent, signal } = this.options
-    const backend = await openBackend(device)
-    for (const message of backend.notices ?? []) onEvent?.({ event: 'warning', message })
-    const kernels =
-      device === 'reference' ? undefined : await openQuantizers(device === 'wasm' ? 'wasm' : 'cpu', { threads, signal })
-    const executable = await backend.compile(source.graph, (index) => source.load(index, kernels), {
-      precision,
-      threads,
-      signal,
-      onParameter: (done, total) => onEvent?.({ event: 'progress', name: 'load', done, total, unit: 'tensors' }),
-    })
+    const executable = await prepareModel(source, { device, threads, precision, onEvent, signal })
     this.executables.set(precision, executable)
     return executable
   }
@@ -108,13 +100,12 @@ export class CausalLM {
 
   private async generationModel(): Promise<GenerationModel> {
     const executable = this.executables.get('fast') ?? (await this.executable('exact'))
-    const { rope, maxPositions } = this.config
     return {
       executable,
-      contextLength: maxPositions,
+      contextLength: this.config.maxPositions,
       defaults: this.generationConfig,
       tokenizer: this.tokenizer,
-      recomputeFrom: rope.type === 'longrope' ? rope.originalMaxPositions + 1 : undefined,
+      recomputeFrom: recomputeLength(this.config),
     }
   }
 
@@ -222,10 +213,8 @@ export class CausalLM {
 
 type Defaults = Awaited<ReturnType<typeof generationDefaults>>
 
-/** The reference device has no kernels: it runs the oracles. */
-async function kernelsFor({ device = 'cpu', threads = defaultThreads(), signal }: LoadOptions) {
-  if (device === 'reference') return undefined
-  return openQuantizers(device === 'wasm' ? 'wasm' : 'cpu', { threads, signal })
+function kernelsFor({ device = 'cpu', threads = defaultThreads(), signal }: LoadOptions) {
+  return openQuantizers(device, { threads, signal })
 }
 
 /** The source as the options want it: cast, quantised while loading, or restored to floats. */

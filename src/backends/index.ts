@@ -25,8 +25,9 @@ export interface QuantizerOptions {
   readonly signal?: AbortSignal
 }
 
-/** The compiled quantisers of the CPU: from the addon, or `wasm` alone where that is asked for. */
-export async function openQuantizers(device: 'cpu' | 'wasm', options: QuantizerOptions): Promise<QuantizerKernels> {
+/** The compiled quantisers of a device: the addon's, or WASM's where that is asked for; `reference` has none and uses the TypeScript oracle. */
+export async function openQuantizers(device: string, options: QuantizerOptions): Promise<QuantizerKernels | undefined> {
+  if (device === 'reference') return undefined
   const { openKernels, openWasmKernels } = await import('./cpu/native.ts')
   const { quantizerKernels } = await import('./cpu/quantizers.ts')
   const door = device === 'wasm' ? await openWasmKernels() : (await openKernels()).door

@@ -2,7 +2,9 @@
 import { existsSync } from 'node:fs'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { prepareModel } from '../api/prepare.ts'
 import { tokenizerOf } from '../api/tokenizer.ts'
+import { openQuantizers } from '../backends/index.ts'
 import type { Executable } from '../backends/types.ts'
 import { outputStore } from '../checkpoint/node/output.ts'
 import { FileError } from '../core/errors.ts'
@@ -22,7 +24,7 @@ import type { Output } from './output.ts'
 import { EVALUATION_TEXT, packageVersion } from './paths.ts'
 import { reportHtml } from './report/html.ts'
 import type { Comparison, ComparisonRow } from './report/types.ts'
-import { generationModel, openSource, prepareModel, quantizersOf } from './session.ts'
+import { generationModel, openSource } from './session.ts'
 
 export interface Variant {
   readonly name: string
@@ -137,7 +139,7 @@ async function variantRow(variant: Variant, float: ModelSource, bench: Bench): P
   const method = methodNamed(variant.method)
   const out = join(folder, variant.file)
   const store = await outputStore(out, { force: false, single: out.endsWith('.gguf') })
-  const kernels = await quantizersOf(device, threads, signal)
+  const kernels = await openQuantizers(device, { threads, signal })
   const { elapsedMs } = await quantizeModel(float, method, method.parseConfig(method.fromFlags(variant.flags)), store, {
     kernels,
     signal,

@@ -1,5 +1,6 @@
 // What `eval` does: text -> ids -> windows -> perplexity, and the divergence from a baseline where one is given.
 
+import { prepareModel } from '../api/prepare.ts'
 import { tokenizerOf } from '../api/tokenizer.ts'
 import type { Precision } from '../backends/types.ts'
 import { UsageError } from '../core/errors.ts'
@@ -8,7 +9,7 @@ import { evaluatePerplexity } from '../evaluate/perplexity.ts'
 import { planWindows, type RecipeName } from '../evaluate/recipes.ts'
 import { idsForRecipe } from '../evaluate/text.ts'
 import type { Output } from './output.ts'
-import { openSource, prepareModel } from './session.ts'
+import { openSource } from './session.ts'
 
 export interface EvaluationRequest {
   readonly model: string
@@ -59,7 +60,13 @@ export async function evaluateModels(request: EvaluationRequest): Promise<Evalua
     stride: request.stride,
     bosId: encoded.bosId,
   })
-  const options = { device: request.device, threads: request.threads, precision: request.precision, output, signal }
+  const options = {
+    device: request.device,
+    threads: request.threads,
+    precision: request.precision,
+    onEvent: output.event,
+    signal,
+  }
   const model = await prepareModel(source, options)
   const work = { onEvent: output.event, signal }
   try {

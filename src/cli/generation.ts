@@ -1,10 +1,11 @@
 // Opening a model for `run` and `chat`, and the sampling flags as generation options.
+import { prepareModel } from '../api/prepare.ts'
 import type { Executable } from '../backends/types.ts'
 import type { GenerateOptions, GenerationModel } from '../generate/types.ts'
 import type { Tokenizer } from '../text/types.ts'
 import { precisionOf } from './options.ts'
 import type { Output } from './output.ts'
-import { deviceOf, generationModel, openSource, prepareModel } from './session.ts'
+import { deviceOf, generationModel, openSource } from './session.ts'
 
 export interface TextModel extends GenerationModel {
   readonly executable: Executable
@@ -21,7 +22,7 @@ export async function textModel(
   const precision = precisionOf(options, 'fast')
   const source = await openSource(name, output)
   try {
-    const executable = await prepareModel(source, { ...deviceOf(options), precision, output, signal })
+    const executable = await prepareModel(source, { ...deviceOf(options), precision, onEvent: output.event, signal })
     return await generationModel(source, executable, output)
   } finally {
     await source.checkpoint.close()

@@ -1,10 +1,11 @@
 // `fewbit bench MODEL`: prompt and decode speed, load time and peak memory on this machine. Makes its own ids: no tokenizer is needed.
+import { prepareModel } from '../../api/prepare.ts'
 import { command } from '../command.ts'
 import { machineName } from '../machine.ts'
 import { measureSpeed } from '../measure.ts'
 import { PRECISION_OPTIONS, precisionOf, RUN_OPTIONS, wholeNumber } from '../options.ts'
 import { formatBytes } from '../progress.ts'
-import { deviceOf, openSource, prepareModel } from '../session.ts'
+import { deviceOf, openSource } from '../session.ts'
 
 export default command({
   summary: 'prompt and decode speed, load time and memory on this machine',
@@ -30,7 +31,7 @@ export default command({
       device,
       threads,
       precision: precisionOf(options, 'fast'),
-      output,
+      onEvent: output.event,
       signal,
     })
     const loadMs = performance.now() - started

@@ -1,11 +1,12 @@
 // `fewbit logits MODEL --ids 5,7,9 -o FILE`: logits f32 [B, T, V] as a safetensors file.
+import { prepareModel } from '../../api/prepare.ts'
 import { rowsOf } from '../../backends/batch.ts'
 import { outputStore } from '../../checkpoint/node/output.ts'
 import { safetensorsHeader } from '../../checkpoint/safetensors.ts'
 import { UsageError } from '../../core/errors.ts'
 import { command } from '../command.ts'
 import { idList, PRECISION_OPTIONS, precisionOf, RUN_OPTIONS, repeated } from '../options.ts'
-import { deviceOf, openSource, prepareModel } from '../session.ts'
+import { deviceOf, openSource } from '../session.ts'
 
 /** Checks ids against the vocabulary and the lengths against each other. */
 export function checkIds(lists: readonly (readonly number[])[], vocabSize: number): void {
@@ -53,7 +54,7 @@ export default command({
     const model = await prepareModel(source, {
       ...deviceOf(options),
       precision: precisionOf(options, 'exact'),
-      output,
+      onEvent: output.event,
       signal,
     })
     const shape = [lists.length, lists[0].length, vocabulary]

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { openPath } from '../../api/location.ts'
 import { floatDtype } from '../../api/open.ts'
+import { openQuantizers } from '../../backends/index.ts'
 import { outputStore } from '../../checkpoint/node/output.ts'
 import { UsageError } from '../../core/errors.ts'
 import { type JsonObject, parseJsonObject } from '../../core/json.ts'
@@ -13,7 +14,7 @@ import { command } from '../command.ts'
 import { number, RUN_OPTIONS } from '../options.ts'
 import { modelPath } from '../paths.ts'
 import { formatBytes, formatSeconds } from '../progress.ts'
-import { deviceOf, openSource, quantizersOf } from '../session.ts'
+import { deviceOf, openSource } from '../session.ts'
 
 /** Reads `--config`: a file, or JSON text. */
 async function readConfig(given: string): Promise<JsonObject> {
@@ -137,7 +138,7 @@ export default command({
       const store = await outputStore(out, { force: Boolean(options.force), single, source: modelPath(args[0]!) })
       const result = await quantizeModel(source, method, config, store, {
         ...(await quantizeOptions(source, method, options)),
-        kernels: await quantizersOf(device, threads, signal),
+        kernels: await openQuantizers(device, { threads, signal }),
         signal,
         onEvent: output.event,
       })
