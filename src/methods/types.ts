@@ -1,7 +1,7 @@
 // What a method owes, as one record. A method knows weights and core only: no device, no file container, no model family.
 import type { GgufMetadata } from '../checkpoint/gguf/metadata.ts'
 import type { ByteSource } from '../checkpoint/types.ts'
-import type { DType, RawTensor } from '../core/dtypes.ts'
+import type { DType, FloatDType, RawTensor } from '../core/dtypes.ts'
 import type { JsonObject } from '../core/json.ts'
 import type { QuantizerKernels } from '../core/kernels.ts'
 import type { QuantizedWeight } from '../weights/weight.ts'
@@ -136,6 +136,18 @@ export interface MethodFlags {
   readonly [key: string]: unknown
 }
 
+/** One way to run a method: what the conformance suite quantises, saves, loads and runs on every device. */
+export interface Variant {
+  /** For people, unique within the method: `3 bit, groups across rows`. */
+  readonly name: string
+  /** The entry of `capabilities.bits` that it stands for. */
+  readonly bits: number
+  /** As from the command line, or from `new QuantizationConfig(name, options)`. */
+  readonly options: MethodFlags
+  /** Dtype of the float model that it starts from. Default F32. */
+  readonly dtype?: FloatDType
+}
+
 /** C: the parsed config. S: the settings of one tensor. */
 export interface Method<C = unknown, S = unknown> {
   /** `quant_method` in config.json, and the name on the command line. */
@@ -147,6 +159,11 @@ export interface Method<C = unknown, S = unknown> {
   readonly container: 'safetensors' | 'gguf'
   readonly scope: 'tensor' | 'tensor+statistics' | 'block'
   readonly capabilities: Capabilities
+  /**
+   * Settings that together cover every width and every form of the stored tensors; a width without one may not be claimed.
+   * Default: `--bits` alone for each of `capabilities.bits`.
+   */
+  readonly variants?: readonly Variant[]
   /** Keys of its config that a user may set, as they stand in config.json. */
   readonly options?: readonly string[]
   /** Parses a `quantization_config`; throws ConfigError naming the key. */

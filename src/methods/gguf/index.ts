@@ -1,11 +1,26 @@
-import type { Method } from '../types.ts'
+import type { Method, Variant } from '../types.ts'
 import { FLAG_KEYS, fromFlags, type Gguf, type GgufSettings, parseConfig } from './config.ts'
-import { fileType } from './file-types.ts'
+import { FILE_TYPE_NAMES, fileType, isFloatType, TENSOR_TYPES } from './file-types.ts'
 import { readImatrix } from './imatrix.ts'
 import { quantizedMetadata } from './metadata.ts'
 import { quantize } from './quantize.ts'
 import { stored } from './stored.ts'
 import { isConverters, plan, quantizerOrder } from './type-rules.ts'
+
+/** Nominal bits of a type: the number in its name. */
+const bitsOf = (type: string) => Number(/\d+/.exec(type)![0])
+
+const VARIANTS: readonly Variant[] = [
+  ...FILE_TYPE_NAMES.map((type): Variant => ({ name: type, bits: bitsOf(type), options: { type } })),
+  ...TENSOR_TYPES.filter((type) => !isFloatType(type)).map(
+    (type): Variant => ({
+      name: `all tensors ${type}`,
+      bits: bitsOf(type),
+      options: { type: 'q8_0', pure: true, tensorTypes: { '.': type.toLowerCase() } },
+      dtype: 'BF16',
+    }),
+  ),
+]
 
 export const gguf: Method<Gguf, GgufSettings> = {
   name: 'gguf',
@@ -14,12 +29,13 @@ export const gguf: Method<Gguf, GgufSettings> = {
   container: 'gguf',
   scope: 'tensor',
   capabilities: {
-    bits: [4, 5, 6, 8, 16, 32],
+    bits: [...new Set(VARIANTS.map((v) => v.bits))].sort((a, b) => a - b),
     calibration: 'optional',
     devices: ['cpu', 'wasm', 'reference'],
     onTheFly: true,
     serialisable: true,
   },
+  variants: VARIANTS,
   options: FLAG_KEYS,
   parseConfig,
   fromFlags,
