@@ -1,5 +1,6 @@
-// Stored weights -> float32, exactly as src/core/half.ts and src/weights/ define the values: one rounding an operation. `arithmetic` is the
-// type in which the reference restores (0 F32, 1 F16, 2 BF16): every operation is rounded to it. Units are runs of 4096 flat elements.
+// Stored weights -> floats, exactly as src/core/half.ts and src/weights/ define the values: one rounding an operation. `arithmetic` is the
+// type in which the reference restores (0 F32, 1 F16, 2 BF16): every operation is rounded to it. `target` is the type of the result
+// (likewise): the float32 value is rounded to it once. Units are runs of 4096 flat elements.
 #include "exports.h"
 #include "half.h"
 
@@ -32,18 +33,56 @@ struct Groups {
 
 enum ZeroKind { constant = 0, point = 1, shift = 2 };
 
-template <Type TYPE>
-void affine(Range range, const uint8_t* codes, const float* scale, const float* zeros, float* y, Groups groups, ZeroKind zero_kind,
-            float zero_point) {
-  for (size_t i = range.from; i < range.to; i++) {
-    const size_t g = groups.of(i);
-    const float q = static_cast<float>(codes[i]);
-    if (zero_kind == shift) {
-      y[i] = rounded(TYPE, rounded(TYPE, q * scale[g]) + zeros[g]);
+/** Calls fill(from, to, y) for the blocks of a range; y receives float32 values, which leave as `target`. */
+template <typename Fill>
+void decode_blocks(Range range, int target, void* out, const Fill& fill) {
+  if (target == F32) {
+    fill(range.from, range.to, static_cast<float*>(out) + range.from);
+    return;
+  }
+  float values[BLOCK];
+  uint16_t* y = static_cast<uint16_t*>(out);
+  for (size_t from = range.from; from < range.to; from += BLOCK) {
+    const size_t to = min(range.to, from + BLOCK);
+    fill(from, to, values);
+    if (target == F16) {
+      for (size_t i = from; i < to; i++) y[i] = to_f16(values[i - from]);
     } else {
-      y[i] = rounded(TYPE, rounded(TYPE, q - (zero_kind == point ? zeros[g] : zero_point)) * scale[g]);
+      for (size_t i = from; i < to; i++) y[i] = to_bf16(values[i - from]);
     }
   }
+}
+
+/** Calls run(from, to, group) for the stretches of [from, to) that lie in one group. */
+template <typename Run>
+FB_INLINE void each_group(Groups groups, size_t from, size_t to, const Run& run) {
+  if (groups.kind == Groups::strided) {
+    for (size_t i = from; i < to; i++) run(i, i + 1, i % groups.count);
+    return;
+  }
+  for (size_t i = from; i < to;) {
+    const size_t g = groups.of(i);
+    const size_t end = groups.kind == Groups::tensor ? to : min(to, (g + 1) * groups.size);
+    run(i, end, g);
+    i = end;
+  }
+}
+
+template <Type TYPE>
+void affine(Range range, int target, void* out, const uint8_t* codes, const float* scale, const float* zeros, Groups groups,
+            ZeroKind zero_kind, float zero_point) {
+  decode_blocks(range, target, out, [&](size_t from, size_t to, float* y) {
+    each_group(groups, from, to, [&](size_t begin, size_t end, size_t g) {
+      const float s = scale[g];
+      if (zero_kind == shift) {
+        const float z = zeros[g];
+        for (size_t i = begin; i < end; i++) y[i - from] = rounded(TYPE, rounded(TYPE, static_cast<float>(codes[i]) * s) + z);
+      } else {
+        const float z = zero_kind == point ? zeros[g] : zero_point;
+        for (size_t i = begin; i < end; i++) y[i - from] = rounded(TYPE, rounded(TYPE, static_cast<float>(codes[i]) - z) * s);
+      }
+    });
+  });
 }
 
 struct ScaleMin {
@@ -90,26 +129,26 @@ void decode_q6(const uint8_t* block, float* y) {
 }  // namespace
 }  // namespace fb
 
-/** inputs: x [count]; outputs: F32 [count]; params: units, count, type (0 F32, 1 F16, 2 BF16, 3 F64). */
-FB_EXPORT double fb_widen(const double* args) {
+/** inputs: x [count]; outputs: [count] of the target type; params: units, count, type (0 F32, 1 F16, 2 BF16, 3 F64), target. */
+FB_EXPORT double fb_cast(const double* args) {
   using namespace fb;
-  const Range range(args, args[5]);
   const void* x = pointer<const void>(args[2]);
-  float* y = pointer<float>(args[3]);
-  switch (static_cast<Type>(static_cast<int>(args[6]))) {
-    case F32:
-      copy(y + range.from, static_cast<const float*>(x) + range.from, (range.to - range.from) * sizeof(float));
-      break;
-    case F16:
-      for (size_t i = range.from; i < range.to; i++) y[i] = from_f16(static_cast<const uint16_t*>(x)[i]);
-      break;
-    case BF16:
-      for (size_t i = range.from; i < range.to; i++) y[i] = from_bf16(static_cast<const uint16_t*>(x)[i]);
-      break;
-    case F64:
-      for (size_t i = range.from; i < range.to; i++) y[i] = static_cast<float>(static_cast<const double*>(x)[i]);
-      break;
-  }
+  const int type = static_cast<int>(args[6]);
+  decode_blocks(Range(args, args[5]), static_cast<int>(args[7]), pointer<void>(args[3]), [&](size_t from, size_t to, float* y) {
+    switch (type) {
+      case F32:
+        copy(y, static_cast<const float*>(x) + from, (to - from) * sizeof(float));
+        break;
+      case F16:
+        for (size_t i = from; i < to; i++) y[i - from] = from_f16(static_cast<const uint16_t*>(x)[i]);
+        break;
+      case BF16:
+        for (size_t i = from; i < to; i++) y[i - from] = from_bf16(static_cast<const uint16_t*>(x)[i]);
+        break;
+      default:
+        for (size_t i = from; i < to; i++) y[i - from] = static_cast<float>(static_cast<const double*>(x)[i]);
+    }
+  });
   return 0;
 }
 
@@ -131,62 +170,74 @@ FB_EXPORT double fb_restore_scales(const double* args) {
 }
 
 /**
- * inputs: codes U8 [count], scale F32 [G], zeros F32 [G] (any block where the zero is a number); outputs: F32 [count];
- * params: units, count, group kind (0 flat, 1 strided, 2 tensor), group size, G, zero kind (0 number, 1 point, 2 shift), number, arithmetic.
+ * inputs: codes U8 [count], scale F32 [G], zeros F32 [G] (any block where the zero is a number); outputs: [count] of the target type;
+ * params: units, count, group kind (0 flat, 1 strided, 2 tensor), group size, G, zero kind (0 number, 1 point, 2 shift), number,
+ * arithmetic, target.
  */
 FB_EXPORT double fb_decode_affine(const double* args) {
   using namespace fb;
   const Groups groups = {static_cast<Groups::Kind>(static_cast<int>(args[8])), static_cast<size_t>(args[9]), static_cast<size_t>(args[10])};
   const int arithmetic = static_cast<int>(args[13]);
   const auto run = arithmetic == F16 ? affine<F16> : arithmetic == BF16 ? affine<BF16> : affine<F32>;
-  run(Range(args, args[7]), pointer<const uint8_t>(args[2]), pointer<const float>(args[3]), pointer<const float>(args[4]),
-      pointer<float>(args[5]), groups, static_cast<ZeroKind>(static_cast<int>(args[11])), static_cast<float>(args[12]));
+  run(Range(args, args[7]), static_cast<int>(args[14]), pointer<void>(args[5]), pointer<const uint8_t>(args[2]),
+      pointer<const float>(args[3]), pointer<const float>(args[4]), groups, static_cast<ZeroKind>(static_cast<int>(args[11])),
+      static_cast<float>(args[12]));
   return 0;
 }
 
-/** LLM.int8. inputs: codes U8 [N, K], absmax F32 [N]; outputs: F32 [N, K]; params: units, count, K. */
+/** LLM.int8. inputs: codes U8 [N, K], absmax F32 [N]; outputs: [N, K] of the target type; params: units, count, K, target. */
 FB_EXPORT double fb_decode_int8(const double* args) {
   using namespace fb;
-  const Range range(args, args[6]);
   const uint8_t* codes = pointer<const uint8_t>(args[2]);
   const float* absmax = pointer<const float>(args[3]);
-  float* y = pointer<float>(args[4]);
-  const size_t columns = static_cast<size_t>(args[7]);
+  const Groups rows = {Groups::flat, static_cast<size_t>(args[7]), 0};
   constexpr float INVERSE_127 = 1.0f / 127.0f;
-  for (size_t i = range.from; i < range.to; i++) {
-    const float product = static_cast<float>(static_cast<int>(codes[i]) - 128) * absmax[i / columns];
-    y[i] = product * INVERSE_127;
-  }
+  decode_blocks(Range(args, args[6]), static_cast<int>(args[8]), pointer<void>(args[4]), [&](size_t from, size_t to, float* y) {
+    each_group(rows, from, to, [&](size_t begin, size_t end, size_t row) {
+      const float scale = absmax[row];
+      for (size_t i = begin; i < end; i++) {
+        const float product = static_cast<float>(static_cast<int>(codes[i]) - 128) * scale;
+        y[i - from] = product * INVERSE_127;
+      }
+    });
+  });
   return 0;
 }
 
-/** inputs: codes U8 [count], scale F32 [G], table F32 [16]; outputs: F32 [count]; params: units, count, group kind, group size, G. */
+/**
+ * inputs: codes U8 [count], scale F32 [G], table F32; outputs: [count] of the target type; params: units, count, group kind, group size,
+ * G, target.
+ */
 FB_EXPORT double fb_decode_lookup(const double* args) {
   using namespace fb;
-  const Range range(args, args[7]);
   const uint8_t* codes = pointer<const uint8_t>(args[2]);
   const float* scale = pointer<const float>(args[3]);
   const float* table = pointer<const float>(args[4]);
-  float* y = pointer<float>(args[5]);
   const Groups groups = {static_cast<Groups::Kind>(static_cast<int>(args[8])), static_cast<size_t>(args[9]), static_cast<size_t>(args[10])};
-  for (size_t i = range.from; i < range.to; i++) y[i] = table[codes[i]] * scale[groups.of(i)];
+  decode_blocks(Range(args, args[7]), static_cast<int>(args[11]), pointer<void>(args[5]), [&](size_t from, size_t to, float* y) {
+    each_group(groups, from, to, [&](size_t begin, size_t end, size_t g) {
+      const float s = scale[g];
+      for (size_t i = begin; i < end; i++) y[i - from] = table[codes[i]] * s;
+    });
+  });
   return 0;
 }
 
-/** inputs: blocks of 256 values; outputs: F32 [count]; params: units, count, type (4 Q4_K, 5 Q5_K, 6 Q6_K). */
+/** inputs: blocks of 256 values; outputs: [count] of the target type; params: units, count, type (4 Q4_K, 5 Q5_K, 6 Q6_K), target. */
 FB_EXPORT double fb_decode_superblock(const double* args) {
   using namespace fb;
-  const Range range(args, args[5]);
   const int type = static_cast<int>(args[6]);
   const size_t bytes = type == 4 ? 144 : type == 5 ? 176 : 210;
   const uint8_t* blocks = pointer<const uint8_t>(args[2]);
-  float* y = pointer<float>(args[3]);
-  for (size_t b = range.from / 256; b * 256 < range.to; b++) {
-    if (type == 6) {
-      decode_q6(blocks + b * bytes, y + b * 256);
-    } else {
-      decode_q45(blocks + b * bytes, type == 5, y + b * 256);
+  decode_blocks(Range(args, args[5]), static_cast<int>(args[7]), pointer<void>(args[3]), [&](size_t from, size_t to, float* y) {
+    for (size_t at = from; at < to; at += 256) {
+      const uint8_t* block = blocks + at / 256 * bytes;
+      if (type == 6) {
+        decode_q6(block, y + (at - from));
+      } else {
+        decode_q45(block, type == 5, y + (at - from));
+      }
     }
-  }
+  });
   return 0;
 }

@@ -39,7 +39,7 @@
   FB_CALL(fb_job_kind)                          \
   FB_CALL(fb_job)                               \
   /* decode.cc */                               \
-  FB_UNITS(fb_widen)                            \
+  FB_UNITS(fb_cast)                             \
   FB_UNITS(fb_restore_scales)                   \
   FB_UNITS(fb_decode_affine)                    \
   FB_UNITS(fb_decode_int8)                      \

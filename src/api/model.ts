@@ -226,7 +226,10 @@ async function open(location: ModelLocation, options: LoadOptions): Promise<Open
       ? await withQuantization(stored, quantizationConfig)
       : { source: stored, warnings: stored.warnings }
     if (!dequantize) return opened
-    const source = await dequantizedSource(opened.source, dtype === undefined ? undefined : floatDtype(dtype))
+    const source = await dequantizedSource(opened.source, {
+      dtype: dtype === undefined ? undefined : floatDtype(dtype),
+      kernels: await kernelsFor(options),
+    })
     return { ...opened, source }
   } catch (e) {
     await stored.checkpoint.close()

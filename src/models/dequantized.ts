@@ -4,20 +4,30 @@ import type { Checkpoint, StoredTensor } from '../checkpoint/types.ts'
 import { DTYPE_BYTES, elementCount, type FloatDType, isFloat } from '../core/dtypes.ts'
 import { fromFloat32 } from '../core/half.ts'
 import type { JsonObject } from '../core/json.ts'
-import { decode } from '../weights/weight.ts'
+import type { QuantizerKernels } from '../core/kernels.ts'
+import { decodeWith } from '../weights/decode-kernel.ts'
+import { decode, type QuantizedWeight } from '../weights/weight.ts'
 import { type ModelSource, modelDtype, modelSource } from './source.ts'
 
-/** The float source. `dtype`: of the restored weights; absent: the model's, float32 for GGUF files. */
-export async function dequantizedSource(source: ModelSource, dtype?: FloatDType): Promise<ModelSource> {
+export interface DequantizeOptions {
+  /** Of the restored weights; absent: the model's, float32 for GGUF files. */
+  readonly dtype?: FloatDType
+  /** Decode the weights; absent: the TypeScript oracle does. */
+  readonly kernels?: QuantizerKernels
+}
+
+/** The float source. */
+export async function dequantizedSource(source: ModelSource, options: DequantizeOptions = {}): Promise<ModelSource> {
+  const { dtype, kernels } = options
   const { checkpoint, configJson } = source
   const own = checkpoint.format === 'gguf' ? 'F32' : modelDtype(configJson, checkpoint)
   const target = dtype ?? (isFloat(own) ? own : 'F32')
   const config: JsonObject = { ...configJson }
   delete config.quantization_config
-  return modelSource({ ...restored(source, target), config })
+  return modelSource({ ...restored(source, target, kernels), config })
 }
 
-function restored(source: ModelSource, dtype: FloatDType): Checkpoint {
+function restored(source: ModelSource, dtype: FloatDType, kernels: QuantizerKernels | undefined): Checkpoint {
   const { checkpoint, parameters, method, methodConfig } = source
   let last: { name: string; bytes: Promise<Uint8Array> } | undefined
   const readers = new Map<string, () => Promise<Uint8Array>>()
@@ -33,11 +43,10 @@ function restored(source: ModelSource, dtype: FloatDType): Checkpoint {
     const file = stored?.file ?? anyFile
     tensors.set(names.huggingFace, { name: names.huggingFace, dtype: to, shape, file, offset: 0, byteLength })
     readers.set(names.huggingFace, async () => {
-      const weight = await source.load(index)
+      const weight = await source.load(index, kernels)
       if (weight.scheme.kind === 'dense' && weight.scheme.dtype === to) return weight.parts.values.data
       const arithmetic = weight.scheme.kind === 'dense' ? undefined : method?.restoreDtype?.(weight, methodConfig)
-      const values = decode(weight, 0, elementCount(shape), arithmetic && isFloat(arithmetic) ? arithmetic : 'F32')
-      return fromFloat32(values, to)
+      return restoredBytes(weight, to, arithmetic && isFloat(arithmetic) ? arithmetic : 'F32', kernels)
     })
   })
   return {
@@ -51,4 +60,16 @@ function restored(source: ModelSource, dtype: FloatDType): Checkpoint {
       return (await last.bytes).subarray(from, to)
     },
   }
+}
+
+/** The values as bytes of `to`, by the kernels where there are some; a vector is small. */
+async function restoredBytes(
+  weight: QuantizedWeight,
+  to: FloatDType,
+  arithmetic: FloatDType,
+  kernels: QuantizerKernels | undefined,
+): Promise<Uint8Array> {
+  if (kernels && to !== 'F64' && weight.shape.length > 1)
+    return (await decodeWith(kernels, weight, to, arithmetic)).data
+  return fromFloat32(decode(weight, 0, elementCount(weight.shape), arithmetic), to)
 }

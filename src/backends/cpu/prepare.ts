@@ -2,13 +2,9 @@
 // follow rows are decoded to dense float32 first.
 import { DTYPE_BYTES, type RawTensor } from '../../core/dtypes.ts'
 import { BugError } from '../../core/errors.ts'
-import {
-  type AffineScheme,
-  type Grouping,
-  groupCount,
-  groupsFollowRows,
-  type LookupScheme,
-} from '../../weights/scheme.ts'
+import { toFloat32 } from '../../core/half.ts'
+import { DECODE_TYPES, DECODE_UNIT, decodeCall, ZERO_KINDS } from '../../weights/decode-kernel.ts'
+import { type AffineScheme, groupsFollowRows, type LookupScheme } from '../../weights/scheme.ts'
 import { LOOKUP_TABLES } from '../../weights/tables.ts'
 import { part, type QuantizedWeight } from '../../weights/weight.ts'
 import { allocate } from './door.ts'
@@ -26,17 +22,12 @@ export interface PreparedParameter {
   readonly int8?: { readonly absmax: number; readonly threshold: number }
 }
 
-/** Elements of a unit of the decode kernels. */
-const UNIT = 4096
-export const WIDEN_TYPES: Readonly<Record<string, number>> = { F32: 0, F16: 1, BF16: 2, F64: 3 }
 const SCHEMES = { F32: 0, F16: 1, BF16: 2, affine: 3, lookup: 4, Q4_K: 5, Q5_K: 6, Q6_K: 7 } as const
-const GROUP_KINDS: Readonly<Record<Grouping['kind'], number>> = { flat: 0, strided: 1, tensor: 2 }
-const ZERO = { constant: 0, zeroPoint: 1, shift: 2 } as const
 
-/** Elements of a stored float tensor, and the units of fb_widen. */
+/** Elements of a stored float tensor, and the units of fb_cast. */
 export function widenUnits(tensor: RawTensor): { count: number; units: number } {
   const count = tensor.data.byteLength / DTYPE_BYTES[tensor.dtype]
-  return { count, units: Math.ceil(count / UNIT) }
+  return { count, units: Math.ceil(count / DECODE_UNIT) }
 }
 
 /** The fields of linear.h's Source. */
@@ -136,35 +127,34 @@ class Preparation {
 
   private async affine(scheme: AffineScheme, [n, k]: readonly number[]): Promise<Source> {
     const { group, zero: stored } = scheme
+    if (group.kind !== 'tensor' && !groupsFollowRows(group, k)) return this.decoded()
     const data = this.blocks.takeFrom(part(this.weight, 'codes').data)
-    const zero = typeof stored === 'number' ? ZERO.constant : ZERO[stored]
+    const zero = typeof stored === 'number' ? ZERO_KINDS.constant : ZERO_KINDS[stored]
     const zeroPoint = typeof stored === 'number' ? stored : 0
     let scale = await this.widened(part(this.weight, 'scale'))
     let zeros = typeof stored === 'string' ? await this.widened(part(this.weight, stored)) : 0
     if (group.kind === 'tensor') {
       scale = this.repeated(scale, n)
       if (zeros) zeros = this.repeated(zeros, n)
-    } else if (!groupsFollowRows(group, k)) {
-      const y = this.blocks.take(4 * n * k)
-      const units = Math.ceil((n * k) / UNIT)
-      const params = [units, n * k, GROUP_KINDS[group.kind], group.size, groupCount(group, n, k), zero, zeroPoint, 0]
-      await this.jobs.run('fb_decode_affine', units, [data, scale, zeros, y, ...params])
-      return { scheme: SCHEMES.F32, data: y }
     }
     const size = group.kind === 'tensor' ? k : group.size
     return { scheme: SCHEMES.affine, bits: scheme.bits, group: size, zero, zeroPoint, data, scale, zeros }
   }
 
-  private async lookup(scheme: LookupScheme, [n, k]: readonly number[]): Promise<Source> {
+  private async lookup(scheme: LookupScheme, [, k]: readonly number[]): Promise<Source> {
     const { group } = scheme
+    if (!groupsFollowRows(group, k)) return this.decoded()
     const data = this.blocks.takeFrom(part(this.weight, 'codes').data)
     const table = this.blocks.takeFrom(LOOKUP_TABLES[scheme.table])
-    const scale = await this.scales(scheme)
-    if (groupsFollowRows(group, k)) return { scheme: SCHEMES.lookup, bits: 4, group: group.size, data, scale, table }
-    const y = this.blocks.take(4 * n * k)
-    const units = Math.ceil((n * k) / UNIT)
-    const params = [units, n * k, GROUP_KINDS[group.kind], group.size, groupCount(group, n, k)]
-    await this.jobs.run('fb_decode_lookup', units, [data, scale, table, y, ...params])
+    return { scheme: SCHEMES.lookup, bits: 4, group: group.size, data, scale: await this.scales(scheme), table }
+  }
+
+  /** The values as float32: for groups that do not follow rows. */
+  private async decoded(): Promise<Source> {
+    const call = decodeCall(this.weight, 'F32', toFloat32)
+    const y = this.blocks.take(4 * call.params[1])
+    const inputs = call.inputs.map((data) => this.blocks.takeFrom(data))
+    await this.jobs.run(call.kernel, call.params[0], [...inputs, y, ...call.params])
     return { scheme: SCHEMES.F32, data: y }
   }
 
@@ -179,7 +169,7 @@ class Preparation {
     const table = await this.widened(part(this.weight, 'nestedTable'))
     const offset = await this.widened(part(this.weight, 'nestedOffset'))
     const y = this.blocks.take(4 * count)
-    const units = Math.ceil(count / UNIT)
+    const units = Math.ceil(count / DECODE_UNIT)
     await this.jobs.run('fb_restore_scales', units, [codes, nested, table, offset, y, units, count, scheme.nestedSize])
     return y
   }
@@ -199,10 +189,10 @@ class Preparation {
   }
 
   private async widenInto(tensor: RawTensor, pointer: number): Promise<void> {
-    const type = WIDEN_TYPES[tensor.dtype]
+    const type = DECODE_TYPES[tensor.dtype]
     if (type === undefined) throw new BugError(`Cannot widen ${tensor.dtype} to float32`, { dtype: tensor.dtype })
     const { count, units } = widenUnits(tensor)
     const x = this.blocks.takeFrom(tensor.data)
-    await this.jobs.run('fb_widen', units, [x, pointer, units, count, type])
+    await this.jobs.run('fb_cast', units, [x, pointer, units, count, type, 0])
   }
 }

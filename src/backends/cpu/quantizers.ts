@@ -2,9 +2,10 @@
 import type { RawTensor } from '../../core/dtypes.ts'
 import { toFloat32 } from '../../core/half.ts'
 import type { QuantizerKernels } from '../../core/kernels.ts'
+import { DECODE_TYPES } from '../../weights/decode-kernel.ts'
 import type { Door } from './door.ts'
 import { Blocks, Jobs } from './jobs.ts'
-import { WIDEN_TYPES, widenUnits } from './prepare.ts'
+import { widenUnits } from './prepare.ts'
 
 /** Quantiser kernels behind `door`; regions use the threads that the door was told. */
 export function quantizerKernels(door: Door, signal?: AbortSignal): QuantizerKernels {
@@ -33,7 +34,7 @@ export function quantizerKernels(door: Door, signal?: AbortSignal): QuantizerKer
 }
 
 function widen(jobs: Jobs, tensor: RawTensor): Float32Array {
-  const type = WIDEN_TYPES[tensor.dtype]
+  const type = DECODE_TYPES[tensor.dtype]
   if (tensor.dtype === 'F32' || type === undefined) return toFloat32(tensor)
   const { door } = jobs
   const blocks = new Blocks(door)
@@ -42,7 +43,7 @@ function widen(jobs: Jobs, tensor: RawTensor): Float32Array {
     const out = new Float32Array(count)
     const x = blocks.takeFrom(tensor.data)
     const y = blocks.take(out.byteLength)
-    jobs.runNow('fb_widen', units, [x, y, units, count, type])
+    jobs.runNow('fb_cast', units, [x, y, units, count, type, 0])
     door.read(y, out)
     return out
   } finally {

@@ -1,0 +1,106 @@
+// Decoding a weight in compiled code: which kernel of native/kernels/decode.cc is called with what. The values are those of decode().
+import { DTYPE_BYTES, elementCount, type FloatDType, type RawTensor, rawTensor } from '../core/dtypes.ts'
+import { BugError } from '../core/errors.ts'
+import type { QuantizerKernels } from '../core/kernels.ts'
+import { type Grouping, groupCount } from './scheme.ts'
+import { LOOKUP_TABLES } from './tables.ts'
+import { part, type QuantizedWeight, restoreScales } from './weight.ts'
+
+/** Elements of a unit of the decode kernels. */
+export const DECODE_UNIT = 4096
+/** Numbers that the kernels know float types by. */
+export const DECODE_TYPES: Readonly<Partial<Record<string, number>>> = { F32: 0, F16: 1, BF16: 2, F64: 3 }
+export const GROUP_KINDS: Readonly<Record<Grouping['kind'], number>> = { flat: 0, strided: 1, tensor: 2 }
+export const ZERO_KINDS = { constant: 0, zeroPoint: 1, shift: 2 } as const
+const SUPERBLOCKS = { Q4_K: 4, Q5_K: 5, Q6_K: 6 } as const
+
+/** One call: its output has `params[1]` values of the type that its last parameter says. */
+export interface DecodeCall {
+  readonly kernel: string
+  readonly inputs: readonly ArrayBufferView[]
+  readonly params: readonly number[]
+}
+
+type Widen = (tensor: RawTensor) => ArrayBufferView
+
+/** The call that gives all values of `weight` as `target`; `arithmetic` as in decode(). Small parts are widened by `widen`. */
+export function decodeCall(
+  weight: QuantizedWeight,
+  target: FloatDType,
+  widen: Widen,
+  arithmetic: FloatDType = 'F32',
+): DecodeCall {
+  const { scheme, shape } = weight
+  const count = elementCount(shape)
+  const start = [Math.ceil(count / DECODE_UNIT), count]
+  const to = typeNumber(target)
+  switch (scheme.kind) {
+    case 'dense':
+      return {
+        kernel: 'fb_cast',
+        inputs: [part(weight, 'values').data],
+        params: [...start, typeNumber(scheme.dtype), to],
+      }
+    case 'affine': {
+      const codes = part(weight, 'codes').data
+      if (scheme.activations)
+        return {
+          kernel: 'fb_decode_int8',
+          inputs: [codes, widen(part(weight, 'scb'))],
+          params: [...start, shape[1], to],
+        }
+      const { group, zero } = scheme
+      const zeros = typeof zero === 'string' ? widen(part(weight, zero)) : new Float32Array(1)
+      const kind = typeof zero === 'string' ? ZERO_KINDS[zero] : ZERO_KINDS.constant
+      const number = typeof zero === 'number' ? zero : 0
+      return {
+        kernel: 'fb_decode_affine',
+        inputs: [codes, widen(part(weight, 'scale')), zeros],
+        params: [...start, ...groupParams(group, shape), kind, number, typeNumber(arithmetic), to],
+      }
+    }
+    case 'lookup': {
+      const scale = weight.parts.scaleCodes ? restoreScales(weight) : widen(part(weight, 'scale'))
+      return {
+        kernel: 'fb_decode_lookup',
+        inputs: [part(weight, 'codes').data, scale, LOOKUP_TABLES[scheme.table]],
+        params: [...start, ...groupParams(scheme.group, shape), to],
+      }
+    }
+    case 'superblock':
+      return {
+        kernel: 'fb_decode_superblock',
+        inputs: [part(weight, 'blocks').data],
+        params: [...start, SUPERBLOCKS[scheme.type], to],
+      }
+    default:
+      return scheme satisfies never
+  }
+}
+
+function groupParams(group: Grouping, [n, k]: readonly number[]): number[] {
+  return [GROUP_KINDS[group.kind], group.size, groupCount(group, n, k)]
+}
+
+function typeNumber(dtype: string): number {
+  const number = DECODE_TYPES[dtype]
+  if (number === undefined) throw new BugError(`The decode kernels do not know ${dtype}`, { dtype })
+  return number
+}
+
+/** All values of `weight` as a tensor of `target`, decoded in compiled code: equal to fromFloat32(decode(weight, ...), target). */
+export async function decodeWith(
+  kernels: QuantizerKernels,
+  weight: QuantizedWeight,
+  target: FloatDType,
+  arithmetic?: FloatDType,
+): Promise<RawTensor> {
+  const { kernel, inputs, params } = decodeCall(weight, target, (tensor) => kernels.toFloat32(tensor), arithmetic)
+  const [bytes] = await kernels.run(
+    kernel,
+    inputs,
+    [{ bytes: elementCount(weight.shape) * DTYPE_BYTES[target] }],
+    params,
+  )
+  return rawTensor(target, weight.shape, new Uint8Array(bytes))
+}
