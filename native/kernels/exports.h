@@ -50,6 +50,8 @@
   FB_UNITS(fb_pack_i32)                         \
   FB_UNITS(fb_unpack_u8)                        \
   FB_UNITS(fb_unpack_i32)                       \
+  FB_UNITS(fb_pack_nested)                      \
+  FB_UNITS(fb_unpack_nested)                    \
   /* engine/ */                                 \
   FB_CALL(fb_weight_new)                        \
   FB_CALL(fb_weight_panels)                     \

@@ -6,15 +6,24 @@ import type { QuantizerKernels } from '../core/kernels.ts'
 /**
  * Codes are seen as a matrix [R, C]. `order` says which codes share a word:
  * - `neighbours`: word (r, c) holds codes (r, c*slots + s): AWQ, bitsandbytes (R = 1, over the flat tensor);
- * - `split-rows`: word (r, c) holds codes (s*step + r, c), step = ceil(R/slots): HQQ, Quanto. Missing rows are 0.
+ * - `split-rows`: word (r, c) holds codes (s*step + r, c), step = ceil(R/slots): HQQ, Quanto. Missing rows are 0;
+ * - `nested`: every word holds one code, and `axes` are the loops, outermost first, that meet the codes in the order of the words: EETQ.
  * Slot s lies at bit `shifts[s]` of the word.
  */
 export interface Packing {
   readonly name: string
   readonly bits: number
   readonly word: 'U8' | 'I32'
-  readonly order: 'neighbours' | 'split-rows'
+  readonly order: 'neighbours' | 'split-rows' | 'nested'
   readonly shifts: readonly number[]
+  readonly axes?: readonly PackingAxis[]
+}
+
+/** A loop of a nested order: `count` steps of `step` along an axis of the matrix; without `count`, to the axis's end. */
+export interface PackingAxis {
+  readonly axis: 'row' | 'column'
+  readonly step: number
+  readonly count?: number
 }
 
 /** Every packing that a registered method uses, by name. */
@@ -30,6 +39,7 @@ export const PACKINGS = {
 /** Rows and columns of the words that hold an [rows, columns] matrix of codes. */
 export function packedShape(packing: Packing, rows: number, columns: number): [number, number] {
   const slots = packing.shifts.length
+  if (packing.order === 'nested') return [rows, columns]
   return packing.order === 'neighbours' ? [rows, Math.ceil(columns / slots)] : [Math.ceil(rows / slots), columns]
 }
 
@@ -37,6 +47,39 @@ export function packedShape(packing: Packing, rows: number, columns: number): [n
 export function packedBytes(packing: Packing, rows: number, columns: number): number {
   const [r, c] = packedShape(packing, rows, columns)
   return r * c * (packing.word === 'U8' ? 1 : 4)
+}
+
+/** What rows and columns must be multiples of. */
+export function packingUnit({ axes = [] }: Packing): { readonly rows: number; readonly columns: number } {
+  const unit = (axis: 'row' | 'column') => axes.find((a) => a.axis === axis && a.count === undefined)?.step ?? 1
+  return { rows: unit('row'), columns: unit('column') }
+}
+
+/** A loop of a nested packing: how often, and how far apart in the code matrix. */
+interface Loop {
+  readonly count: number
+  readonly distance: number
+}
+
+function nestedLoops({ name, axes = [] }: Packing, rows: number, columns: number): Loop[] {
+  const loops = axes.map(({ axis, step, count }) => ({
+    count: count ?? (axis === 'row' ? rows : columns) / step,
+    distance: step * (axis === 'row' ? columns : 1),
+  }))
+  if (loops.reduce((words, { count }) => words * count, 1) !== rows * columns || loops.some((l) => l.count % 1 !== 0))
+    throw new BugError(`${rows} x ${columns} codes do not fit the packing ${name}`)
+  return loops
+}
+
+/** Index in the code matrix of each word of a nested packing. */
+function nestedOrder(packing: Packing, rows: number, columns: number): Uint32Array {
+  let order = Uint32Array.of(0)
+  for (const { count, distance } of nestedLoops(packing, rows, columns)) {
+    const next = new Uint32Array(order.length * count)
+    for (let i = 0; i < next.length; i++) next[i] = order[Math.floor(i / count)] + (i % count) * distance
+    order = next
+  }
+  return order
 }
 
 /** Index in the code matrix of slot s of word (r, c), or -1 for padding. */
@@ -60,6 +103,7 @@ function codeIndex(
 /** Packs codes [rows, columns] (one a byte) into words; little-endian bytes. `padCode` fills slots without a code. */
 export function pack(packing: Packing, codes: Uint8Array, rows: number, columns: number, padCode = 0): Uint8Array {
   if (codes.length !== rows * columns) throw new BugError(`pack: ${codes.length} codes for ${rows} x ${columns}`)
+  if (packing.order === 'nested') return Uint8Array.from(nestedOrder(packing, rows, columns), (i) => codes[i])
   const [wordRows, wordColumns] = packedShape(packing, rows, columns)
   const words = packing.word === 'U8' ? new Uint8Array(wordRows * wordColumns) : new Int32Array(wordRows * wordColumns)
   for (let r = 0; r < wordRows; r++) {
@@ -81,6 +125,13 @@ export function unpack(packing: Packing, packed: Uint8Array, rows: number, colum
   if (packed.byteLength !== packedBytes(packing, rows, columns)) {
     throw new BugError(`unpack: ${packed.byteLength} bytes for ${rows} x ${columns} codes of ${packing.name}`)
   }
+  if (packing.order === 'nested') {
+    const codes = new Uint8Array(rows * columns)
+    nestedOrder(packing, rows, columns).forEach((code, word) => {
+      codes[code] = packed[word]
+    })
+    return codes
+  }
   const bytes = packing.word === 'U8' || packed.byteOffset % 4 === 0 ? packed : packed.slice()
   const words = packing.word === 'U8' ? bytes : new Int32Array(bytes.buffer, bytes.byteOffset, wordRows * wordColumns)
   const mask = (1 << packing.bits) - 1
@@ -100,18 +151,41 @@ export function unpack(packing: Packing, packed: Uint8Array, rows: number, colum
 /** Words that one unit of a kernel packs or unpacks: small enough to share among threads. */
 const WORDS_A_UNIT = 4096
 
-/** Parameters of the kernels, or undefined where rows of neighbours end inside a word (no registered method has such). */
-function kernelParams(packing: Packing, rows: number, columns: number, padCode: number): number[] | undefined {
+/** A kernel and its parameters. */
+interface KernelCall {
+  readonly suffix: string
+  readonly params: number[]
+}
+
+/** Codes of the inner loops that a kernel has room for. */
+const MAX_NESTED_BLOCK = 4096
+
+/** The loops whose number of steps does not depend on the shape, innermost: the kernel makes a table of them. */
+function nestedCall(packing: Packing, rows: number, columns: number): KernelCall | undefined {
+  const loops = nestedLoops(packing, rows, columns)
+  const inner = packing.axes!.length - 1 - packing.axes!.findLastIndex((axis) => axis.count === undefined)
+  const block = loops.slice(loops.length - inner).reduce((words, { count }) => words * count, 1)
+  if (block > MAX_NESTED_BLOCK) return undefined
+  const blocks = (rows * columns) / block
+  const blocksAUnit = Math.ceil(WORDS_A_UNIT / block)
+  const shape = [Math.ceil(blocks / blocksAUnit), blocksAUnit, blocks, loops.length - inner, inner]
+  return { suffix: 'nested', params: [...shape, ...loops.flatMap(({ count, distance }) => [count, distance])] }
+}
+
+/** The kernel for a packing, or undefined where rows of neighbours end inside a word (no registered method has such). */
+function kernelCall(packing: Packing, rows: number, columns: number, padCode: number): KernelCall | undefined {
+  if (packing.order === 'nested') return nestedCall(packing, rows, columns)
   const slots = packing.shifts.length
   const neighbours = packing.order === 'neighbours'
   if (neighbours && rows > 1 && columns % slots !== 0) return undefined
   const [wordRows, wordColumns] = packedShape(packing, rows, columns)
   const words = wordRows * wordColumns
   const shape = [Math.ceil(words / WORDS_A_UNIT), WORDS_A_UNIT, rows * columns, words, slots]
-  return [...shape, neighbours ? 1 : 0, packing.bits, padCode, ...packing.shifts]
+  return {
+    suffix: packing.word === 'U8' ? 'u8' : 'i32',
+    params: [...shape, neighbours ? 1 : 0, packing.bits, padCode, ...packing.shifts],
+  }
 }
-
-const suffixOf = (packing: Packing) => (packing.word === 'U8' ? 'u8' : 'i32')
 
 /** As `pack`, by `kernels` where they are given. */
 export async function packCodes(
@@ -122,10 +196,10 @@ export async function packCodes(
   options: { readonly padCode?: number; readonly kernels?: QuantizerKernels } = {},
 ): Promise<Uint8Array> {
   const { padCode = 0, kernels } = options
-  const params = kernels && kernelParams(packing, rows, columns, padCode)
-  if (!params) return pack(packing, codes, rows, columns, padCode)
+  const call = kernels && kernelCall(packing, rows, columns, padCode)
+  if (!call) return pack(packing, codes, rows, columns, padCode)
   const bytes = packedBytes(packing, rows, columns)
-  const [packed] = await kernels.run(`fb_pack_${suffixOf(packing)}`, [codes], [{ bytes }], params)
+  const [packed] = await kernels.run(`fb_pack_${call.suffix}`, [codes], [{ bytes }], call.params)
   return new Uint8Array(packed)
 }
 
@@ -137,8 +211,8 @@ export async function unpackCodes(
   columns: number,
   kernels?: QuantizerKernels,
 ): Promise<Uint8Array> {
-  const params = kernels && kernelParams(packing, rows, columns, 0)
-  if (!params) return unpack(packing, packed, rows, columns)
-  const [codes] = await kernels.run(`fb_unpack_${suffixOf(packing)}`, [packed], [{ bytes: rows * columns }], params)
+  const call = kernels && kernelCall(packing, rows, columns, 0)
+  if (!call) return unpack(packing, packed, rows, columns)
+  const [codes] = await kernels.run(`fb_unpack_${call.suffix}`, [packed], [{ bytes: rows * columns }], call.params)
   return new Uint8Array(codes)
 }

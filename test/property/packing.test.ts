@@ -1,7 +1,7 @@
 // Every packing record: unpack(pack(x)) = x, and the C++ kernels equal the TypeScript functions on both doors.
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { PACKINGS, type Packing, pack, packCodes, unpack, unpackCodes } from '../../src/weights/packing.ts'
+import { PACKINGS, type Packing, pack, packCodes, packingUnit, unpack, unpackCodes } from '../../src/weights/packing.ts'
 import { DOORS } from '../support/doors.ts'
 
 /** AWQ's order of slots: no registered method uses it, the record can say it. */
@@ -12,13 +12,38 @@ const AWQ: Packing = {
   order: 'neighbours',
   shifts: [0, 16, 4, 20, 8, 24, 12, 28],
 }
-const packings = [...Object.values(PACKINGS), AWQ].map((p): [string, Packing] => [p.name, p])
+/** Tiles of 2 rows x 32 columns, rows swapped in pairs inside: an order that nests both axes twice. */
+const TILES: Packing = {
+  name: 'tiles',
+  bits: 8,
+  word: 'U8',
+  order: 'nested',
+  shifts: [0],
+  axes: [
+    { axis: 'column', step: 32 },
+    { axis: 'row', step: 2 },
+    { axis: 'column', step: 1, count: 16 },
+    { axis: 'row', step: 1, count: 2 },
+    { axis: 'column', step: 16, count: 2 },
+  ],
+}
+const packings = [...Object.values(PACKINGS), AWQ, TILES].map((p): [string, Packing] => [p.name, p])
 
 const matrix = fc.record({
   rows: fc.integer({ min: 1, max: 70 }),
   columns: fc.integer({ min: 1, max: 300 }),
   seed: fc.integer({ min: 0, max: 0xffff }),
 })
+
+/** The shape, enlarged to what the packing takes. */
+function fitted({ rows, columns, seed }: { rows: number; columns: number; seed: number }, packing: Packing) {
+  const unit = packingUnit(packing)
+  return {
+    rows: Math.ceil(rows / unit.rows) * unit.rows,
+    columns: Math.ceil(columns / unit.columns) * unit.columns,
+    seed,
+  }
+}
 
 /** Codes of all widths, from a seed: an array of 20,000 arbitraries would be slow to make. */
 function codesOf({ rows, columns, seed }: { rows: number; columns: number; seed: number }, bits: number): Uint8Array {
@@ -32,7 +57,8 @@ function codesOf({ rows, columns, seed }: { rows: number; columns: number; seed:
 describe.each(packings)('%s', (_name, packing) => {
   test('unpack reverses pack', () => {
     fc.assert(
-      fc.property(matrix, (shape) => {
+      fc.property(matrix, (any) => {
+        const shape = fitted(any, packing)
         const codes = codesOf(shape, packing.bits)
         const packed = pack(packing, codes, shape.rows, shape.columns)
         expect(unpack(packing, packed, shape.rows, shape.columns)).toEqual(codes)
@@ -43,7 +69,8 @@ describe.each(packings)('%s', (_name, packing) => {
 
   test.each(DOORS)('%s packs and unpacks the same bytes', async (_door, kernels) => {
     await fc.assert(
-      fc.asyncProperty(matrix, fc.integer({ min: 0, max: 2 ** packing.bits - 1 }), async (shape, padCode) => {
+      fc.asyncProperty(matrix, fc.integer({ min: 0, max: 2 ** packing.bits - 1 }), async (any, padCode) => {
+        const shape = fitted(any, packing)
         const { rows, columns } = shape
         const codes = codesOf(shape, packing.bits)
         const expected = pack(packing, codes, rows, columns, padCode)
@@ -54,6 +81,12 @@ describe.each(packings)('%s', (_name, packing) => {
       { numRuns: 40 },
     )
   })
+})
+
+test('a nested order is read from its loops', () => {
+  const codes = Uint8Array.from({ length: 64 }, (_, i) => i)
+  expect([...pack(TILES, codes, 2, 32)].slice(0, 8)).toEqual([0, 16, 32, 48, 1, 17, 33, 49])
+  expect(() => pack(TILES, codes, 4, 16)).toThrow('4 x 16 codes do not fit the packing tiles')
 })
 
 test.each(DOORS)('%s: one row of many codes, an odd number, is split among units', async (_door, kernels) => {
