@@ -72,6 +72,8 @@
   FB_UNITS(fb_bnb_int8)                         \
   FB_STEPS(fb_hqq)                              \
   FB_UNITS(fb_absmax)                           \
+  FB_UNITS(fb_ranges)                           \
+  FB_UNITS(fb_quotients)                        \
   FB_UNITS(fb_gguf_quantize)                    \
   FB_UNITS(fb_gguf_pack)                        \
   FB_UNITS(fb_gguf_unpack)                      \

@@ -33,4 +33,22 @@ FB_INLINE uint16_t to_bf16(float value) {
   return static_cast<uint16_t>((all + 0x7fff + ((all >> 16) & 1)) >> 16);
 }
 
+/** The value rounded to a half and back, without branches: loops over it become vectors. */
+FB_INLINE float through_f16(float value) {
+  const int32_t all = bits<int32_t>(value), size = all & 0x7fffffff, bounded = min(size, 0x7f800000);
+  const int32_t normal = (bounded + 0xfff + ((bounded >> 13) & 1)) & ~0x1fff;
+  const int32_t subnormal = bits<int32_t>((bits<float>(bounded) + 0.5f) - 0.5f);
+  int32_t rounded = bounded < 0x38800000 ? subnormal : normal;
+  rounded = rounded > 0x477fe000 ? 0x7f800000 : rounded;
+  rounded = size > 0x7f800000 ? size : rounded;  // NaN
+  return bits<float>(rounded | (all & static_cast<int32_t>(0x80000000)));
+}
+
+/** As through_f16, for bfloat16. */
+FB_INLINE float through_bf16(float value) {
+  const uint32_t all = bits<uint32_t>(value);
+  const uint32_t rounded = (all + 0x7fff + ((all >> 16) & 1)) & 0xffff0000;
+  return bits<float>((all & 0x7fffffff) > 0x7f800000 ? all : rounded);
+}
+
 }  // namespace fb

@@ -1,0 +1,121 @@
+// What quantisers by groups of neighbours share: the range of each group, and codes as rounded quotients. Equal to src/methods/groups.ts
+// bit for bit. A group is a run of the flat x; loops have no branches, so that compilers make vectors of them.
+#include "../exports.h"
+#include "../half.h"
+
+namespace {
+
+typedef float F32x4 __attribute__((vector_size(16)));
+typedef int32_t I32x4 __attribute__((vector_size(16)));
+constexpr size_t LANES = 4;
+
+enum Arithmetic { F32 = 0, F16 = 1, BF16 = 2 };
+enum Rounding { EVEN = 0, AWAY = 1 };
+
+template <int ARITHMETIC>
+FB_INLINE float rounded(float value) {
+  if (ARITHMETIC == F16) return fb::through_f16(value);
+  return ARITHMETIC == BF16 ? fb::through_bf16(value) : value;
+}
+
+/** The nearest whole number of a value within [-255, 255]. */
+template <int ROUNDING>
+FB_INLINE float whole(float value) {
+  if (ROUNDING == EVEN) return (value + 12582912.0f) - 12582912.0f;  // 1.5 * 2^23
+  const float towards_zero = static_cast<float>(static_cast<int32_t>(value));
+  const float rest = value - towards_zero;
+  return towards_zero + (rest >= 0.5f ? 1.0f : 0.0f) - (rest <= -0.5f ? 1.0f : 0.0f);
+}
+
+struct Codes {
+  const float *x, *step, *shift;
+  uint8_t* codes;
+  size_t count, size;
+  float low, high, offset, nan;
+};
+
+template <int ARITHMETIC, int ROUNDING>
+void quotients(const Codes& c, size_t from, size_t to) {
+  for (size_t group = from; group < to; group++) {
+    const float step = c.step[group], shift = c.shift ? c.shift[group] : 0;
+    const float low = c.low, high = c.high, offset = c.offset, nan = c.nan;
+    const size_t start = group * c.size, length = fb::min(c.count, start + c.size) - start;
+    const float* FB_RESTRICT x = c.x + start;
+    uint8_t* FB_RESTRICT codes = c.codes + start;
+    for (size_t i = 0; i < length; i++) {
+      const float d = rounded<ARITHMETIC>((c.shift ? rounded<ARITHMETIC>(x[i] + shift) : x[i]) / step);
+      float v = d < low ? low : d;
+      v = v > high ? high : v;
+      v = d == d ? v : nan;
+      codes[i] = static_cast<uint8_t>(static_cast<int32_t>(whole<ROUNDING>(v) + offset));
+    }
+  }
+}
+
+template <int ROUNDING>
+void quotients(int arithmetic, const Codes& c, size_t from, size_t to) {
+  if (arithmetic == F16) quotients<F16, ROUNDING>(c, from, to);
+  else if (arithmetic == BF16) quotients<BF16, ROUNDING>(c, from, to);
+  else quotients<F32, ROUNDING>(c, from, to);
+}
+
+}  // namespace
+
+/**
+ * Units are groups. inputs: x F32 [count]; outputs: least F32 [groups], greatest F32 [groups], U8 [groups] 1 where an element is not finite.
+ * NaN is in no range; -0.0 counts as 0. params: groups, count, groupSize.
+ */
+FB_EXPORT double fb_ranges(const double* args) {
+  const size_t from = static_cast<size_t>(args[0]), to = static_cast<size_t>(args[1]);
+  float *low = fb::pointer<float>(args[3]), *high = fb::pointer<float>(args[4]);
+  uint8_t* bad = fb::pointer<uint8_t>(args[5]);
+  const size_t count = static_cast<size_t>(args[7]), size = static_cast<size_t>(args[8]);
+  for (size_t group = from; group < to; group++) {
+    const size_t start = group * size, length = fb::min(count, start + size) - start;
+    const float* x = fb::pointer<const float>(args[2]) + start;
+    F32x4 least = F32x4{} + __builtin_inff(), greatest = F32x4{} - __builtin_inff(), poison = {};
+    for (size_t i = 0; i < length; i += LANES) {
+      F32x4 v = F32x4{} + x[i];
+      fb::copy(&v, x + i, fb::min(LANES, length - i) * sizeof(float));
+      v += 0.0f;
+      least = v < least ? v : least;
+      greatest = v > greatest ? v : greatest;
+      poison += v * 0.0f;
+    }
+    float l = least[0], g = greatest[0];
+    for (size_t i = 1; i < LANES; i++) {
+      l = least[i] < l ? least[i] : l;
+      g = greatest[i] > g ? greatest[i] : g;
+    }
+    low[group] = l;
+    high[group] = g;
+    const I32x4 nan = poison != poison;
+    bad[group] = (nan[0] | nan[1] | nan[2] | nan[3]) != 0;
+  }
+  return 0;
+}
+
+/**
+ * code = offset + whole(clamp((x + shift) / step)), each operation rounded to the arithmetic's type; NaN gives `nan`. Units are groups.
+ * inputs: x F32 [count], step F32 [groups], shift F32 [groups] or nothing; outputs: codes U8 [count]; params: groups, count, groupSize,
+ * has shift, arithmetic, rounding, low, high, offset, nan.
+ */
+FB_EXPORT double fb_quotients(const double* args) {
+  const size_t from = static_cast<size_t>(args[0]), to = static_cast<size_t>(args[1]);
+  const double* params = args + 6;
+  Codes c;
+  c.x = fb::pointer<const float>(args[2]);
+  c.step = fb::pointer<const float>(args[3]);
+  c.shift = params[3] != 0 ? fb::pointer<const float>(args[4]) : nullptr;
+  c.codes = fb::pointer<uint8_t>(args[5]);
+  c.count = static_cast<size_t>(params[1]);
+  c.size = static_cast<size_t>(params[2]);
+  c.low = static_cast<float>(params[6]);
+  c.high = static_cast<float>(params[7]);
+  c.offset = static_cast<float>(params[8]);
+  c.nan = static_cast<float>(params[9]);
+  const int arithmetic = static_cast<int>(params[4]);
+  if (static_cast<int>(params[5]) == AWAY) quotients<AWAY>(arithmetic, c, from, to);
+  else quotients<EVEN>(arithmetic, c, from, to);
+  return 0;
+}
