@@ -4,10 +4,10 @@ import { type FloatDType, isFloat, TORCH_DTYPES } from '../core/dtypes.ts'
 import { ConfigError, UnsupportedError } from '../core/errors.ts'
 import { type PlainObject, parseJsonObject, toPlain } from '../core/json.ts'
 import type { GenerationSettings } from '../generate/config.ts'
+import type { QuantizationConfig } from '../methods/configs.ts'
 import { castSource } from '../models/cast.ts'
 import { ggufView } from '../models/gguf/view.ts'
 import { type ModelSource, modelInfo, modelSource, quantizedOnTheFly, tensorInfos } from '../models/source.ts'
-import type { QuantizationConfig } from './configs.ts'
 import { filesAt, type ModelLocation, openPath } from './location.ts'
 
 export interface OpenOptions {
@@ -52,7 +52,11 @@ export async function withQuantization(source: ModelSource, config: Quantization
   if (source.method) return checkSameMethod(source, source.method.name, config)
   const loaded = method.loadFiles ? await method.loadFiles(config.parse(), openPath) : config.parse()
   const isView = method.container === 'gguf' && source.checkpoint.format !== 'gguf'
-  const target = isView ? await modelSource(await ggufView(source)) : source
+  const target = isView
+    ? await modelSource(await ggufView(source))
+    : method.floatDtype
+      ? await castSource(source, method.floatDtype)
+      : source
   const { infos } = tensorInfos(target)
   const plan = method.plan(infos, { ...modelInfo(target), container: source.checkpoint.format }, loaded)
   const warnings = [...new Set([...source.warnings, ...plan.warnings])]

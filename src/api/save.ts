@@ -5,9 +5,9 @@ import type { FloatDType } from '../core/dtypes.ts'
 import { BugError } from '../core/errors.ts'
 import type { Listener } from '../core/events.ts'
 import type { QuantizerKernels } from '../core/kernels.ts'
+import type { QuantizationConfig } from '../methods/configs.ts'
 import type { Method } from '../methods/types.ts'
 import type { ModelSource } from '../models/source.ts'
-import type { QuantizationConfig } from './configs.ts'
 import { openPath } from './location.ts'
 
 export interface SaveOptions {

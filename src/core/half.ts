@@ -1,7 +1,7 @@
 // IEEE half and bfloat16 <-> float32. Encoding rounds to nearest even, overflows to infinity and keeps subnormals and NaN.
 // Node 20 has no Float16Array; decoding goes through a table of all 65,536 halves, built on first use.
-import type { RawTensor } from './dtypes.ts'
-import { BugError } from './errors.ts'
+import { type DType, type FloatDType, type RawTensor, torchName } from './dtypes.ts'
+import { BugError, WeightError } from './errors.ts'
 
 const f32 = new Float32Array(1)
 const u32 = new Uint32Array(f32.buffer)
@@ -112,4 +112,28 @@ export function fromFloat32(values: Float32Array, dtype: 'F64' | 'F32' | 'F16' |
   const encode = dtype === 'F16' ? f16Bits : bf16Bits
   for (let i = 0; i < values.length; i++) out[i] = encode(values[i])
   return new Uint8Array(out.buffer)
+}
+
+/**
+ * The float tensor `name` as `dtype`, its values given as float32 where they are at hand. Throws WeightError where a finite value is
+ * beyond `dtype`: an infinite weight is of no use to anybody.
+ */
+export function castTensor(
+  name: string,
+  tensor: RawTensor,
+  dtype: FloatDType,
+  values: Float32Array = toFloat32(tensor),
+): RawTensor {
+  const data = fromFloat32(values, dtype)
+  if (dtype === 'F16') refuseOverflow(name, tensor.dtype, values, aligned(Uint16Array, data))
+  return { dtype, shape: tensor.shape, data }
+}
+
+function refuseOverflow(name: string, from: DType, values: Float32Array, halves: Uint16Array): void {
+  const index = halves.findIndex((half, i) => (half & 0x7fff) === 0x7c00 && Number.isFinite(values[i]))
+  if (index < 0) return
+  throw new WeightError(
+    `Cannot cast "${name}" from ${torchName(from)} to float16: element ${index} is ${values[index]}, the limit is 65504`,
+    { tensor: name, index, actual: values[index], expected: 65504, hint: '--dtype bfloat16 holds it' },
+  )
 }

@@ -1,8 +1,8 @@
-// Config classes of the registered methods: options in camelCase, checked when the object is made, stored as the method's own config.
+// Config classes of the public API: options in camelCase, checked when the object is made, stored as the method's own config.
 import { ConfigError, UsageError } from '../core/errors.ts'
 import type { JsonObject } from '../core/json.ts'
-import { methodNamed } from '../methods/index.ts'
-import type { Method, MethodFlags } from '../methods/types.ts'
+import { methodNamed } from './index.ts'
+import type { Method, MethodFlags } from './types.ts'
 
 /** A method and its `quantization_config`. */
 export class QuantizationConfig {

@@ -172,6 +172,8 @@ export interface Method<C = unknown, S = unknown> {
   fromFlags(flags: MethodFlags): JsonObject
   /** Reads the files that a config names by path (an importance matrix); absent where no config does. Called before `plan`. */
   loadFiles?(config: C, open: (path: string) => Promise<ByteSource>): Promise<C>
+  /** Float dtype of every model that it makes, whatever the source's is; absent: the source's, or what `--dtype` says. */
+  readonly floatDtype?: FloatDType
   plan(tensors: readonly TensorInfo[], model: ModelInfo, config: C): QuantizationPlan<S>
   quantize(input: QuantizeInput<S>): Promise<QuantizedWeight>
   /**

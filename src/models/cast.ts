@@ -1,8 +1,16 @@
 // A float model in another dtype: every float tensor is cast when it is read, and config.json says so. What `--dtype` does first.
 import type { Checkpoint, StoredTensor } from '../checkpoint/types.ts'
-import { DTYPE_BYTES, type DType, elementCount, type FloatDType, isFloat, torchName } from '../core/dtypes.ts'
+import {
+  DTYPE_BYTES,
+  type DType,
+  elementCount,
+  type FloatDType,
+  isFloat,
+  rawTensor,
+  torchName,
+} from '../core/dtypes.ts'
 import { UnsupportedError } from '../core/errors.ts'
-import { fromFloat32, toFloat32 } from '../core/half.ts'
+import { castTensor } from '../core/half.ts'
 import { type ModelSource, modelSource } from './source.ts'
 
 /** The model with its floats as `dtype`. Throws UnsupportedError where it is quantised or a GGUF file. */
@@ -33,9 +41,9 @@ function castCheckpoint(checkpoint: Checkpoint, dtype: FloatDType): Checkpoint {
       const width = DTYPE_BYTES[stored.dtype]
       const [first, last] = [Math.floor(from / DTYPE_BYTES[dtype]), Math.ceil(to / DTYPE_BYTES[dtype])]
       const data = await checkpoint.read(stored, first * width, last * width)
-      const cast = fromFloat32(toFloat32({ dtype: stored.dtype as DType, shape: [last - first], data }), dtype)
+      const part = rawTensor(stored.dtype as DType, [last - first], data)
       const skip = first * DTYPE_BYTES[dtype]
-      return cast.subarray(from - skip, to - skip)
+      return castTensor(tensor.name, part, dtype).data.subarray(from - skip, to - skip)
     },
   }
 }

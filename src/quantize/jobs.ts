@@ -4,7 +4,7 @@ import type { ComputeJob, CopyJob, Job } from '../convert/plan.ts'
 import { copyJob } from '../convert/save.ts'
 import { type DType, type FloatDType, isFloat, type RawTensor, rawTensor } from '../core/dtypes.ts'
 import { FileError } from '../core/errors.ts'
-import { fromFloat32, toFloat32 } from '../core/half.ts'
+import { castTensor } from '../core/half.ts'
 import type { Method, QuantizationPlan, QuantizerKernels, TensorInfo } from '../methods/types.ts'
 
 export interface JobOptions {
@@ -61,7 +61,7 @@ function quantizeJob<S>(
     action: 'quantize',
     outputs,
     run: async (input, firstRow) => {
-      const tensor = cast(input, options)
+      const tensor = cast(info.name, input, options)
       const { kernels, warn } = options
       const weight = await method.quantize({ name: info.name, tensor, settings, kernels, firstRow, warn })
       return method.stored.write(info.name, weight, settings, kernels)
@@ -74,7 +74,7 @@ function castJob(checkpoint: Checkpoint, info: TensorInfo, dtype: FloatDType, op
     ...loader(checkpoint, info.name, 1, options),
     action: 'cast',
     outputs: [{ name: info.name, dtype, shape: info.shape }],
-    run: async (input) => [{ name: info.name, tensor: cast(input, options) }],
+    run: async (input) => [{ name: info.name, tensor: cast(info.name, input, options) }],
   }
 }
 
@@ -114,8 +114,7 @@ function readOnce(checkpoint: Checkpoint, tensor: StoredTensor): (from: number, 
   }
 }
 
-function cast(tensor: RawTensor, { dtype, kernels }: JobOptions): RawTensor {
+function cast(name: string, tensor: RawTensor, { dtype, kernels }: JobOptions): RawTensor {
   if (!dtype || !isFloat(tensor.dtype) || tensor.dtype === dtype) return tensor
-  const values = kernels ? kernels.toFloat32(tensor) : toFloat32(tensor)
-  return { dtype, shape: tensor.shape, data: fromFloat32(values, dtype) }
+  return castTensor(name, tensor, dtype, kernels?.toFloat32(tensor))
 }

@@ -15,7 +15,7 @@ import { VERSION } from '../core/version.ts'
 import type { Method, QuantizationPlan, QuantizerKernels, TensorInfo } from '../methods/types.ts'
 import { ggufTokenizerOf } from '../models/gguf/tokenizer.ts'
 import { ggufView } from '../models/gguf/view.ts'
-import { type ModelSource, modelInfo, tensorInfos } from '../models/source.ts'
+import { type ModelSource, modelDtype, modelInfo, tensorInfos } from '../models/source.ts'
 import { quantizeJobs } from './jobs.ts'
 
 export interface QuantizeResult {
@@ -94,7 +94,7 @@ export async function quantizeModel(
     VERSION,
     method.name,
     plan.storedConfig,
-    options.dtype,
+    method.floatDtype ?? options.dtype,
     options.maxShardBytes,
     options.fingerprint,
     jobs.map((job) => [job.name, job.action, outputsOf(job)]),
@@ -152,7 +152,9 @@ async function planSafetensors(
   const { checkpoint } = source
   const { infos } = tensorInfos(source)
   const plan = method.plan(infos, modelInfo(source), config)
-  const jobs = quantizeJobs(checkpoint, infos, method, plan, options)
+  const { floatDtype } = method
+  const dtype = floatDtype ?? options.dtype
+  const jobs = quantizeJobs(checkpoint, infos, method, plan, { ...options, dtype })
   const outputs = jobs.map(outputsOf)
   const sinkOptions = {
     metadata: new Map([['format', 'pt']]),
@@ -164,16 +166,26 @@ async function planSafetensors(
     plan,
     infos,
     jobs,
-    warnings: [...source.warnings, ...plan.warnings],
+    warnings: [...source.warnings, ...dtypeWarnings(source, method, options), ...plan.warnings],
     sink: (output) =>
       known
         ? new SafetensorsSink(output, outputs.flat(), sinkOptions)
         : new SpooledSafetensorsSink(output, sinkOptions),
     finish: async (output) => {
-      await writeConfig(output, editedConfig(source.configJson, plan.storedConfig, options.dtype))
+      await writeConfig(output, editedConfig(source.configJson, plan.storedConfig, dtype))
       await copyOtherFiles(checkpoint.files, output)
     },
   }
+}
+
+/** What a method that settles the model's dtype changes. */
+function dtypeWarnings(source: ModelSource, { name, floatDtype }: Method, options: QuantizeOptions): string[] {
+  if (!floatDtype) return []
+  const given = modelDtype(source.configJson, source.checkpoint)
+  const made = `${name} makes ${torchName(floatDtype)} models`
+  if (options.dtype && options.dtype !== floatDtype)
+    return [`${made}: the dtype ${torchName(options.dtype)} is not followed`]
+  return given === floatDtype ? [] : [`${made}: the floats of this ${torchName(given)} model are cast`]
 }
 
 /** config.json with the quantization_config added, and the dtype under the spelling that is there. */

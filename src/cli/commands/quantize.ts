@@ -6,7 +6,7 @@ import { openQuantizers } from '../../backends/index.ts'
 import { outputStore } from '../../checkpoint/node/output.ts'
 import { UsageError } from '../../core/errors.ts'
 import { type JsonObject, parseJsonObject } from '../../core/json.ts'
-import { methodNamed } from '../../methods/index.ts'
+import { methodNamed, methods } from '../../methods/index.ts'
 import type { Method, MethodFlags } from '../../methods/types.ts'
 import type { ModelSource } from '../../models/source.ts'
 import { type QuantizeOptions, type QuantizeResult, quantizeModel } from '../../quantize/quantize.ts'
@@ -56,7 +56,12 @@ export async function methodOf(
 }
 
 export const METHOD_OPTIONS = [
-  { flags: '--method <name>', description: 'bitsandbytes, gguf, hqq (see fewbit methods)' },
+  {
+    flags: '--method <name>',
+    description: `${methods()
+      .map(({ name }) => name)
+      .join(', ')} (see fewbit methods)`,
+  },
   { flags: '--bits <n>', description: 'bits a weight, where the method asks for them', parse: number('bits', 1, 16) },
   { flags: '--group-size <n>', description: 'weights that share a scale; "none" for a whole row' },
   { flags: '--type <name>', description: 'the type of the method: q4_k_m, nf4, ...' },
