@@ -1,6 +1,7 @@
 // Stored weights -> floats, exactly as src/core/half.ts and src/weights/ define the values: one rounding an operation. `arithmetic` is the
 // type in which the reference restores (0 F32, 1 F16, 2 BF16): every operation is rounded to it. `target` is the type of the result
 // (likewise): the float32 value is rounded to it once. Units are runs of 4096 flat elements.
+#include "blocks/decode.h"
 #include "exports.h"
 #include "half.h"
 
@@ -83,47 +84,6 @@ void affine(Range range, int target, void* out, const uint8_t* codes, const floa
       }
     });
   });
-}
-
-struct ScaleMin {
-  int scale, min;
-};
-
-/** The 6-bit scale and min j of the 12 packed bytes. */
-ScaleMin scale_min(const uint8_t* b, int j) {
-  if (j < 4) return {b[j] & 63, b[j + 4] & 63};
-  return {(b[j + 4] & 15) | ((b[j - 4] >> 6) << 4), (b[j + 4] >> 4) | ((b[j] >> 6) << 4)};
-}
-
-float half_at(const uint8_t* at) { return from_f16(static_cast<uint16_t>(at[0] | (at[1] << 8))); }
-
-void decode_q45(const uint8_t* block, bool five_bits, float* y) {
-  const float d = half_at(block), dmin = half_at(block + 2);
-  const uint8_t* high = block + 16;
-  const uint8_t* low = five_bits ? block + 48 : block + 16;
-  for (int g = 0; g < 8; g++) {
-    const ScaleMin sm = scale_min(block + 4, g);
-    const float scale = d * static_cast<float>(sm.scale);
-    const float least = dmin * static_cast<float>(sm.min);
-    for (int l = 0; l < 32; l++) {
-      const int byte = low[32 * (g >> 1) + l];
-      int q = g & 1 ? byte >> 4 : byte & 15;
-      if (five_bits) q |= ((high[l] >> g) & 1) << 4;
-      const float product = scale * static_cast<float>(q);
-      y[32 * g + l] = product - least;
-    }
-  }
-}
-
-void decode_q6(const uint8_t* block, float* y) {
-  const float d = half_at(block + 208);
-  for (int e = 0; e < 256; e++) {
-    const int n = e >> 7, k = (e >> 5) & 3, l = e & 31;
-    const int low = block[64 * n + (k & 1 ? 32 : 0) + l];
-    const int q = (k < 2 ? low & 15 : low >> 4) | (((block[128 + 32 * n + l] >> (2 * k)) & 3) << 4);
-    const float scale = d * static_cast<float>(static_cast<int8_t>(block[192 + (e >> 4)]));
-    y[e] = scale * static_cast<float>(q - 32);
-  }
 }
 
 }  // namespace
@@ -223,21 +183,16 @@ FB_EXPORT double fb_decode_lookup(const double* args) {
   return 0;
 }
 
-/** inputs: blocks of 256 values; outputs: [count] of the target type; params: units, count, type (4 Q4_K, 5 Q5_K, 6 Q6_K), target. */
+/** inputs: blocks of a type (blocks/types.h); outputs: [count] of the target type; params: units, count, type, target. */
 FB_EXPORT double fb_decode_superblock(const double* args) {
   using namespace fb;
-  const int type = static_cast<int>(args[6]);
-  const size_t bytes = type == 4 ? 144 : type == 5 ? 176 : 210;
-  const uint8_t* blocks = pointer<const uint8_t>(args[2]);
+  const blocks::Type type = static_cast<blocks::Type>(static_cast<int>(args[6]));
+  const blocks::Layout layout = blocks::layout_of(type);
+  const blocks::Decoder decode = blocks::decoder_of(type);
+  const size_t elements = static_cast<size_t>(layout.elements), bytes = static_cast<size_t>(layout.bytes);
+  const uint8_t* stored = pointer<const uint8_t>(args[2]);
   decode_blocks(Range(args, args[5]), static_cast<int>(args[7]), pointer<void>(args[3]), [&](size_t from, size_t to, float* y) {
-    for (size_t at = from; at < to; at += 256) {
-      const uint8_t* block = blocks + at / 256 * bytes;
-      if (type == 6) {
-        decode_q6(block, y + (at - from));
-      } else {
-        decode_q45(block, type == 5, y + (at - from));
-      }
-    }
+    for (size_t at = from; at < to; at += elements) decode(stored + at / elements * bytes, y + (at - from));
   });
   return 0;
 }

@@ -10,6 +10,8 @@ import { part, type QuantizedWeight } from './weight.ts'
 export type AffineBlockType = 'Q4_0' | 'Q4_1' | 'Q5_0' | 'Q5_1' | 'Q8_0'
 
 export interface AffineBlock {
+  /** ggml's number of the type; kernels know it by the same. */
+  readonly id: number
   readonly bits: 4 | 5 | 8
   /** Constant zero point, where there is no shift. */
   readonly zero: number
@@ -23,11 +25,11 @@ export interface AffineBlock {
 export const AFFINE_BLOCK_SIZE = 32
 
 export const AFFINE_BLOCKS: Readonly<Record<AffineBlockType, AffineBlock>> = {
-  Q4_0: { bits: 4, zero: 8, shift: false, fields: { scale: 2, codes: 16 } },
-  Q4_1: { bits: 4, zero: 0, shift: true, fields: { scale: 2, shift: 2, codes: 16 } },
-  Q5_0: { bits: 5, zero: 16, shift: false, fields: { scale: 2, high: 4, codes: 16 } },
-  Q5_1: { bits: 5, zero: 0, shift: true, fields: { scale: 2, shift: 2, high: 4, codes: 16 } },
-  Q8_0: { bits: 8, zero: 128, shift: false, fields: { scale: 2, codes: 32 } },
+  Q4_0: { id: 2, bits: 4, zero: 8, shift: false, fields: { scale: 2, codes: 16 } },
+  Q4_1: { id: 3, bits: 4, zero: 0, shift: true, fields: { scale: 2, shift: 2, codes: 16 } },
+  Q5_0: { id: 6, bits: 5, zero: 16, shift: false, fields: { scale: 2, high: 4, codes: 16 } },
+  Q5_1: { id: 7, bits: 5, zero: 0, shift: true, fields: { scale: 2, shift: 2, high: 4, codes: 16 } },
+  Q8_0: { id: 8, bits: 8, zero: 128, shift: false, fields: { scale: 2, codes: 32 } },
 }
 
 export function isAffineBlockType(type: string): type is AffineBlockType {

@@ -3,6 +3,7 @@ import { DTYPE_BYTES, elementCount, type FloatDType, type RawTensor, rawTensor }
 import { BugError } from '../core/errors.ts'
 import type { QuantizerKernels } from '../core/kernels.ts'
 import { type Grouping, groupCount } from './scheme.ts'
+import { SUPERBLOCKS } from './superblock/index.ts'
 import { LOOKUP_TABLES } from './tables.ts'
 import { part, type QuantizedWeight, restoreScales } from './weight.ts'
 
@@ -12,7 +13,6 @@ export const DECODE_UNIT = 4096
 export const DECODE_TYPES: Readonly<Partial<Record<string, number>>> = { F32: 0, F16: 1, BF16: 2, F64: 3 }
 export const GROUP_KINDS: Readonly<Record<Grouping['kind'], number>> = { flat: 0, strided: 1, tensor: 2 }
 export const ZERO_KINDS = { constant: 0, zeroPoint: 1, shift: 2 } as const
-const SUPERBLOCKS = { Q4_K: 4, Q5_K: 5, Q6_K: 6 } as const
 
 /** One call: its output has `params[1]` values of the type that its last parameter says. */
 export interface DecodeCall {
@@ -71,7 +71,7 @@ export function decodeCall(
       return {
         kernel: 'fb_decode_superblock',
         inputs: [part(weight, 'blocks').data],
-        params: [...start, SUPERBLOCKS[scheme.type], to],
+        params: [...start, SUPERBLOCKS[scheme.type].id, to],
       }
     default:
       return scheme satisfies never

@@ -1,6 +1,7 @@
 // What a stored weight *is*, independent of the method that made it and of the file that holds it.
 // Few schemes, many methods: a scheme is a record of independent fields, sizes and block indices are functions of it.
 import type { FloatDType } from '../core/dtypes.ts'
+import type { SuperblockType } from './superblock/index.ts'
 
 /** Plain floats, no quantisation. */
 export interface DenseScheme {
@@ -52,10 +53,10 @@ export interface LookupScheme {
   readonly original?: FloatDType
 }
 
-/** GGUF superblocks of 256; parts: blocks U8 [N, K/256 * bytes], exactly as in the file. */
+/** Blocks of GGUF (weights/superblock/ has the table of types); parts: blocks U8 [N, K/elements * bytes], exactly as in the file. */
 export interface SuperblockScheme {
   readonly kind: 'superblock'
-  readonly type: 'Q4_K' | 'Q5_K' | 'Q6_K'
+  readonly type: SuperblockType
 }
 
 export type Scheme = DenseScheme | AffineScheme | LookupScheme | SuperblockScheme

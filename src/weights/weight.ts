@@ -3,7 +3,7 @@ import type { FloatDType, RawTensor } from '../core/dtypes.ts'
 import { BugError } from '../core/errors.ts'
 import { roundTo, toFloat32 } from '../core/half.ts'
 import { type AffineScheme, type Grouping, groupCount, type LookupScheme, type Scheme } from './scheme.ts'
-import { decodeSuperblocks } from './superblock.ts'
+import { decodeSuperblocks } from './superblock/index.ts'
 import { LOOKUP_TABLES } from './tables.ts'
 
 /** A weight [N rows out, K columns in] in one scheme. Parts keep the dtypes of the file. */

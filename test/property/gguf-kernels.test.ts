@@ -13,6 +13,9 @@ import { quantize } from '../../src/methods/gguf/quantize.ts'
 import { stored } from '../../src/methods/gguf/stored.ts'
 import type { StoredReader } from '../../src/methods/types.ts'
 import { AFFINE_BLOCKS, type AffineBlockType, affineBlockBytes } from '../../src/weights/affine-blocks.ts'
+import { decodeWith } from '../../src/weights/decode-kernel.ts'
+import { SUPERBLOCKS, type SuperblockType, superblockBytes } from '../../src/weights/superblock/index.ts'
+import { decode, type QuantizedWeight } from '../../src/weights/weight.ts'
 import { fixtureTensors } from '../support/fixtures.ts'
 
 const FLOAT_TYPES = TENSOR_TYPES.filter(isFloatType)
@@ -128,6 +131,23 @@ function suite(kernels: () => Promise<QuantizerKernels>): void {
       fc.asyncProperty(bytes, async (blocks) => {
         const read = (given?: QuantizerKernels) => stored.read('w', [3, 128], readerOf(type, blocks, given))
         expect(await read(compiled)).toEqual(await read())
+      }),
+      { numRuns: 20 },
+    )
+  })
+
+  test.each(Object.keys(SUPERBLOCKS) as SuperblockType[])('%s: any bytes are decoded alike', async (type) => {
+    const compiled = await kernels()
+    const length = 8 * superblockBytes(type)
+    await fc.assert(
+      fc.asyncProperty(fc.uint8Array({ minLength: length, maxLength: length }), async (blocks) => {
+        const shape = [1, 8 * SUPERBLOCKS[type].elements]
+        const weight: QuantizedWeight = {
+          scheme: { kind: 'superblock', type },
+          shape,
+          parts: { blocks: rawTensor('U8', [1, length], blocks) },
+        }
+        expect(toFloat32(await decodeWith(compiled, weight, 'F32'))).toEqual(decode(weight))
       }),
       { numRuns: 20 },
     )

@@ -5,17 +5,11 @@
 
 namespace {
 
-using fb::gguf::Q4_1;
-using fb::gguf::Q5_0;
-using fb::gguf::Q5_1;
-using fb::gguf::Q8_0;
+using namespace fb::blocks;
 
-constexpr int bytes_of(int type) {
-  constexpr int BYTES[] = {18, 20, 22, 24, 34};
-  return BYTES[type];
-}
+constexpr int bytes_of(Type type) { return fb::blocks::layout_of(type).bytes; }
 
-template <int TYPE>
+template <Type TYPE>
 void pack(const uint8_t* codes, const uint16_t* scale, const uint16_t* shift, uint8_t* block, size_t count) {
   constexpr bool SHIFTED = TYPE == Q4_1 || TYPE == Q5_1, FIVE = TYPE == Q5_0 || TYPE == Q5_1;
   for (size_t b = 0; b < count; b++, codes += 32, block += bytes_of(TYPE)) {
@@ -40,7 +34,7 @@ void pack(const uint8_t* codes, const uint16_t* scale, const uint16_t* shift, ui
   }
 }
 
-template <int TYPE>
+template <Type TYPE>
 void unpack(const uint8_t* block, uint8_t* codes, uint16_t* scale, uint16_t* shift, size_t count) {
   constexpr bool SHIFTED = TYPE == Q4_1 || TYPE == Q5_1, FIVE = TYPE == Q5_0 || TYPE == Q5_1;
   for (size_t b = 0; b < count; b++, codes += 32, block += bytes_of(TYPE)) {
@@ -69,14 +63,14 @@ void unpack(const uint8_t* block, uint8_t* codes, uint16_t* scale, uint16_t* shi
   }
 }
 
-template <int TYPE>
+template <Type TYPE>
 void run_pack(const double* args) {
   const size_t from = static_cast<size_t>(args[0]), to = static_cast<size_t>(args[1]);
   pack<TYPE>(fb::pointer<const uint8_t>(args[2]) + from * 32, fb::pointer<const uint16_t>(args[3]) + from,
              fb::pointer<const uint16_t>(args[4]) + from, fb::pointer<uint8_t>(args[5]) + from * bytes_of(TYPE), to - from);
 }
 
-template <int TYPE>
+template <Type TYPE>
 void run_unpack(const double* args) {
   const size_t from = static_cast<size_t>(args[0]), to = static_cast<size_t>(args[1]);
   unpack<TYPE>(fb::pointer<const uint8_t>(args[2]) + from * bytes_of(TYPE), fb::pointer<uint8_t>(args[3]) + from * 32,
@@ -85,19 +79,25 @@ void run_unpack(const double* args) {
 
 using Run = void (*)(const double*);
 
+/** The type's place among the affine ones. */
+size_t index_of(double number) {
+  const int type = static_cast<int>(number);
+  return static_cast<size_t>(type < Q5_0 ? type - Q4_0 : type - Q5_0 + 2);
+}
+
 }  // namespace
 
-/** Units are blocks. inputs: codes U8, scale F16, shift F16 (or empty). outputs: blocks. params: blocks, type (0 Q4_0 .. 4 Q8_0). */
+/** Units are blocks. inputs: codes U8, scale F16, shift F16 (or empty). outputs: blocks. params: blocks, an affine fb::blocks::Type. */
 FB_EXPORT double fb_gguf_pack(const double* args) {
-  constexpr Run RUNS[] = {run_pack<0>, run_pack<1>, run_pack<2>, run_pack<3>, run_pack<4>};
-  RUNS[static_cast<size_t>(args[7])](args);
+  constexpr Run RUNS[] = {run_pack<Q4_0>, run_pack<Q4_1>, run_pack<Q5_0>, run_pack<Q5_1>, run_pack<Q8_0>};
+  RUNS[index_of(args[7])](args);
   return 0;
 }
 
-/** Units are blocks. inputs: blocks. outputs: codes U8, scale F16, shift F16 (or empty). params: blocks, type (0 Q4_0 .. 4 Q8_0). */
+/** Units are blocks. inputs: blocks. outputs: codes U8, scale F16, shift F16 (or empty). params: blocks, an affine fb::blocks::Type. */
 FB_EXPORT double fb_gguf_unpack(const double* args) {
-  constexpr Run RUNS[] = {run_unpack<0>, run_unpack<1>, run_unpack<2>, run_unpack<3>, run_unpack<4>};
-  RUNS[static_cast<size_t>(args[7])](args);
+  constexpr Run RUNS[] = {run_unpack<Q4_0>, run_unpack<Q4_1>, run_unpack<Q5_0>, run_unpack<Q5_1>, run_unpack<Q8_0>};
+  RUNS[index_of(args[7])](args);
   return 0;
 }
 

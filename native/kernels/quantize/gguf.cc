@@ -4,9 +4,9 @@
 #include "gguf.inc"
 
 /**
- * Units are rows. inputs: x [rows, columns]; importance F32 [experts, columns], or empty. outputs: codes U8 [rows, columns], or blocks for
- * the K types; scale and shift, half bits [rows * columns / 32], where the type has them; flags U8 [rows] (fb::gguf::Flag).
- * params: rows, columns, source (0 F32, 1 F16, 2 BF16), type (fb::gguf::Type), rows that share importance (0: none).
+ * Units are rows. inputs: x [rows, columns]; importance F32 [experts, columns], or empty. outputs: blocks, or for
+ * the types that are affine codes U8 [rows, columns]; their scale and shift, half bits [rows * columns / 32], where the type has them; flags U8 [rows] (fb::gguf::Flag).
+ * params: rows, columns, source (0 F32, 1 F16, 2 BF16), type (fb::blocks::Type), rows that share importance (0: none).
  */
 FB_EXPORT double fb_gguf_quantize(const double* args) {
   using namespace fb::gguf;

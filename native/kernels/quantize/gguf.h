@@ -1,10 +1,11 @@
 // GGUF quantisers: one job, compiled for each instruction set (gguf.inc), chosen in gguf.cc.
 #pragma once
-#include "../base.h"
+#include "../blocks/types.h"
 
 namespace fb::gguf {
 
-enum Type : int { Q4_0 = 0, Q4_1 = 1, Q5_0 = 2, Q5_1 = 3, Q8_0 = 4, Q4_K = 5, Q5_K = 6, Q6_K = 7 };
+using namespace blocks;  // the types
+
 enum Source : int { F32 = 0, F16 = 1, BF16 = 2 };
 /** What is wrong with a row; 0: nothing. */
 enum Flag : uint8_t { TOO_LARGE = 1, SCALE_OVERFLOW = 2 };
@@ -12,8 +13,8 @@ enum Flag : uint8_t { TOO_LARGE = 1, SCALE_OVERFLOW = 2 };
 struct Job {
   const void* x;            // [rows, columns] of `source`
   const float* importance;  // [experts, columns] or null
-  uint8_t* out;             // codes, one a byte [rows, columns]; for the K types blocks
-  uint16_t* scale;          // half bits [rows * columns / 32]; unused for the K types
+  uint8_t* out;             // codes, one a byte [rows, columns]; or blocks, unless is_affine(type)
+  uint16_t* scale;          // half bits [rows * columns / 32], where is_affine(type)
   uint16_t* shift;          // likewise, for Q4_1 and Q5_1
   uint8_t* flags;           // [rows]
   Source source;

@@ -4,7 +4,8 @@ import { DTYPE_BYTES, type RawTensor } from '../../core/dtypes.ts'
 import { BugError } from '../../core/errors.ts'
 import { toFloat32 } from '../../core/half.ts'
 import { DECODE_TYPES, DECODE_UNIT, decodeCall, ZERO_KINDS } from '../../weights/decode-kernel.ts'
-import { type AffineScheme, groupsFollowRows, type LookupScheme } from '../../weights/scheme.ts'
+import { type AffineScheme, groupsFollowRows, type LookupScheme, type SuperblockScheme } from '../../weights/scheme.ts'
+import type { SuperblockType } from '../../weights/superblock/index.ts'
 import { LOOKUP_TABLES } from '../../weights/tables.ts'
 import { part, type QuantizedWeight } from '../../weights/weight.ts'
 import { allocate } from './door.ts'
@@ -22,7 +23,9 @@ export interface PreparedParameter {
   readonly int8?: { readonly absmax: number; readonly threshold: number }
 }
 
-const SCHEMES = { F32: 0, F16: 1, BF16: 2, affine: 3, lookup: 4, Q4_K: 5, Q5_K: 6, Q6_K: 7 } as const
+const SCHEMES = { F32: 0, F16: 1, BF16: 2, affine: 3, lookup: 4 } as const
+/** Superblocks that have tiles of their own; the others are decoded. */
+const SUPERBLOCK_SCHEMES: Readonly<Partial<Record<SuperblockType, number>>> = { Q4_K: 5, Q5_K: 6, Q6_K: 7 }
 
 /** Elements of a stored float tensor, and the units of fb_cast. */
 export function widenUnits(tensor: RawTensor): { count: number; units: number } {
@@ -119,7 +122,7 @@ class Preparation {
       case 'lookup':
         return this.lookup(scheme, shape)
       case 'superblock':
-        return { scheme: SCHEMES[scheme.type], data: this.blocks.takeFrom(part(this.weight, 'blocks').data) }
+        return this.superblock(scheme)
       default:
         return scheme satisfies never
     }
@@ -149,7 +152,13 @@ class Preparation {
     return { scheme: SCHEMES.lookup, bits: 4, group: group.size, data, scale: await this.scales(scheme), table }
   }
 
-  /** The values as float32: for groups that do not follow rows. */
+  private async superblock({ type }: SuperblockScheme): Promise<Source> {
+    const scheme = SUPERBLOCK_SCHEMES[type]
+    if (scheme === undefined) return this.decoded()
+    return { scheme, data: this.blocks.takeFrom(part(this.weight, 'blocks').data) }
+  }
+
+  /** The values as float32: for what no tile holds. */
   private async decoded(): Promise<Source> {
     const call = decodeCall(this.weight, 'F32', toFloat32)
     const y = this.blocks.take(4 * call.params[1])

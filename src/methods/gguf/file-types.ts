@@ -1,6 +1,7 @@
 // What a GGUF file as a whole can be (`general.file_type`) and which tensor types it may hold, in this release.
-import { AFFINE_BLOCKS, type AffineBlockType } from '../../weights/affine-blocks.ts'
-import { SUPERBLOCK_FIELDS, SUPERBLOCK_SIZE, type SuperblockType } from '../../weights/superblock.ts'
+import { AFFINE_BLOCK_SIZE, AFFINE_BLOCKS, type AffineBlockType } from '../../weights/affine-blocks.ts'
+import { isSuperblockType, SUPERBLOCKS, type SuperblockType } from '../../weights/superblock/index.ts'
+import { BLOCK_QUANTIZERS } from './quantize-superblocks.ts'
 
 export type FloatType = 'F32' | 'F16' | 'BF16'
 /** A tensor type that fewbit writes. */
@@ -51,7 +52,7 @@ export const TENSOR_TYPES: readonly TensorType[] = [
   'F16',
   'BF16',
   ...(Object.keys(AFFINE_BLOCKS) as AffineBlockType[]),
-  ...(Object.keys(SUPERBLOCK_FIELDS) as SuperblockType[]),
+  ...(Object.keys(BLOCK_QUANTIZERS) as SuperblockType[]),
 ]
 
 export function isTensorType(name: string): name is TensorType {
@@ -65,5 +66,5 @@ export function isFloatType(type: string): type is FloatType {
 /** Values in a block; a row must hold whole blocks. */
 export function blockSize(type: TensorType): number {
   if (isFloatType(type)) return 1
-  return type in SUPERBLOCK_FIELDS ? SUPERBLOCK_SIZE : 32
+  return isSuperblockType(type) ? SUPERBLOCKS[type].elements : AFFINE_BLOCK_SIZE
 }

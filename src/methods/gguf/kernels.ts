@@ -9,14 +9,18 @@ import {
   affineBlockWeight,
 } from '../../weights/affine-blocks.ts'
 import type { AffineScheme } from '../../weights/scheme.ts'
-import { isSuperblockType, SUPERBLOCK_BYTES, SUPERBLOCK_SIZE } from '../../weights/superblock.ts'
+import { isSuperblockType, SUPERBLOCKS, superblockBytes } from '../../weights/superblock/index.ts'
 import { part, type QuantizedWeight } from '../../weights/weight.ts'
 import type { FloatType, TensorType } from './file-types.ts'
 
 export type BlockType = Exclude<TensorType, FloatType>
 
-/** fb::gguf::Type and Source. */
-const TYPES: readonly BlockType[] = ['Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q8_0', 'Q4_K', 'Q5_K', 'Q6_K']
+/** The number of a type in the kernels: ggml's. */
+function typeId(type: BlockType): number {
+  return isSuperblockType(type) ? SUPERBLOCKS[type].id : AFFINE_BLOCKS[type].id
+}
+
+/** fb::gguf::Source. */
 const SOURCES: readonly FloatType[] = ['F32', 'F16', 'BF16']
 
 /** Why a row is refused: fb::gguf::Flag. */
@@ -39,7 +43,8 @@ export interface QuantizedRows {
 
 /** Bytes of each part of `count` values. */
 export function partBytes(type: BlockType, count: number): { codes: number; scale: number; shift: number } {
-  if (isSuperblockType(type)) return { codes: (count / SUPERBLOCK_SIZE) * SUPERBLOCK_BYTES[type], scale: 0, shift: 0 }
+  if (isSuperblockType(type))
+    return { codes: (count / SUPERBLOCKS[type].elements) * superblockBytes(type), scale: 0, shift: 0 }
   const halves = (count / AFFINE_BLOCK_SIZE) * 2
   return { codes: count, scale: halves, shift: AFFINE_BLOCKS[type].shift ? halves : 0 }
 }
@@ -58,7 +63,7 @@ export async function quantizeWithKernels(
     'fb_gguf_quantize',
     [x.data, importance ?? new Float32Array(0)],
     [{ bytes: bytes.codes }, { bytes: bytes.scale }, { bytes: bytes.shift }, { bytes: rows }],
-    [rows, columns, SOURCES.indexOf(x.dtype as FloatType), TYPES.indexOf(type), importance ? rows : 0],
+    [rows, columns, SOURCES.indexOf(x.dtype as FloatType), typeId(type), importance ? rows : 0],
   )
   return {
     codes: new Uint8Array(codes),
@@ -106,7 +111,7 @@ export async function packWithKernels(
     'fb_gguf_pack',
     [codes, part(weight, 'scale').data, shift],
     [{ bytes: count * affineBlockBytes(type) }],
-    [count, TYPES.indexOf(type)],
+    [count, typeId(type)],
   )
   return new Uint8Array(blocks)
 }
@@ -124,7 +129,7 @@ export async function unpackWithKernels(
     'fb_gguf_unpack',
     [blocks],
     [{ bytes: bytes.codes }, { bytes: bytes.scale }, { bytes: bytes.shift }],
-    [count, TYPES.indexOf(type)],
+    [count, typeId(type)],
   )
   return affineBlockWeight(
     type,

@@ -5,7 +5,7 @@ import { WeightError } from '../../core/errors.ts'
 import { fromFloat32, toFloat32 } from '../../core/half.ts'
 import type { QuantizerKernels } from '../../core/kernels.ts'
 import { affineBlockWeight, isAffineBlockType, unpackAffineBlocks } from '../../weights/affine-blocks.ts'
-import { decodeSuperblocks, isSuperblockType, SUPERBLOCK_BYTES } from '../../weights/superblock.ts'
+import { decodeSuperblocks, isSuperblockType, SUPERBLOCKS, superblockBytes } from '../../weights/superblock/index.ts'
 import { decode, denseWeight, type QuantizedWeight } from '../../weights/weight.ts'
 import type { QuantizeInput } from '../types.ts'
 import type { GgufSettings } from './config.ts'
@@ -160,7 +160,7 @@ function rowBeyond(x: Float32Array, columns: number, limit: number): number {
 /** The first row with a half scale that overflowed, which makes a whole block infinite, or -1. */
 function rowOfOverflow(type: BlockType, { codes, scale, shift }: QuantizedRows, rows: number): number {
   const bad = isSuperblockType(type)
-    ? [rowOfInfinity(codes, SUPERBLOCK_BYTES[type], type === 'Q6_K' ? [208] : [0, 2], rows)]
+    ? [rowOfInfinity(codes, superblockBytes(type), SUPERBLOCKS[type].halves, rows)]
     : [rowOfInfinity(scale, 2, [0], rows), rowOfInfinity(shift, 2, [0], rows)]
   const found = bad.filter((row) => row >= 0)
   return found.length === 0 ? -1 : Math.min(...found)

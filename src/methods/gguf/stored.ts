@@ -8,7 +8,7 @@ import {
   packAffineBlocks,
   unpackAffineBlocks,
 } from '../../weights/affine-blocks.ts'
-import { isSuperblockType, SUPERBLOCK_BYTES, SUPERBLOCK_SIZE } from '../../weights/superblock.ts'
+import { isSuperblockType, SUPERBLOCKS, superblockBytes } from '../../weights/superblock/index.ts'
 import { part, type QuantizedWeight } from '../../weights/weight.ts'
 import type { NamedTensor, StoredLayout, StoredReader } from '../types.ts'
 import type { Gguf, GgufSettings } from './config.ts'
@@ -44,7 +44,7 @@ async function read(name: string, shape: readonly number[], reader: StoredReader
   }
   if (!isSuperblockType(type))
     throw new FileError(`Cannot read "${name}": fewbit does not decode ${type}`, { tensor: name })
-  checkSize(name, type, shape, data, (elementCount(shape) / SUPERBLOCK_SIZE) * SUPERBLOCK_BYTES[type])
+  checkSize(name, type, shape, data, (elementCount(shape) / SUPERBLOCKS[type].elements) * superblockBytes(type))
   const blocks = rawTensor('U8', [rows, data.length / rows], data)
   return { scheme: { kind: 'superblock', type }, shape, parts: { blocks } }
 }

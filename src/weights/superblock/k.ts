@@ -1,30 +1,7 @@
-// GGUF superblocks of 256 values: Q4_K, Q5_K and Q6_K: their fields, packing, and the decoder in float32, one rounding an operation,
-// left to right.
-import { fromF16Bits } from '../core/half.ts'
+// Q4_K, Q5_K, Q6_K: superblocks of 256 values whose groups have small integer scales. Decoders and packers of one block.
+import { type BlockDecoder, half, putHalf } from './fields.ts'
 
 const { fround } = Math
-
-export type SuperblockType = 'Q4_K' | 'Q5_K' | 'Q6_K'
-
-/** Values in a superblock. */
-export const SUPERBLOCK_SIZE = 256
-
-/**
- * Bytes of each field, in file order. Q4_K, Q5_K: value = (scale * s_g) * q - (min * m_g), groups of 32, s and m 6 bits each in `groups`.
- * Q6_K: value = (scale * s_g) * (q - 32), groups of 16, s int8.
- */
-export const SUPERBLOCK_FIELDS: Readonly<Record<SuperblockType, Readonly<Record<string, number>>>> = {
-  Q4_K: { scale: 2, min: 2, groups: 12, codes: 128 },
-  Q5_K: { scale: 2, min: 2, groups: 12, high: 32, codes: 128 },
-  Q6_K: { codes: 128, high: 64, groups: 16, scale: 2 },
-}
-
-/** Bytes of one superblock: the sum of its fields. */
-export const SUPERBLOCK_BYTES = { Q4_K: 144, Q5_K: 176, Q6_K: 210 } as const
-
-export function isSuperblockType(type: string): type is SuperblockType {
-  return type in SUPERBLOCK_FIELDS
-}
 
 /** The 6-bit scale and min number j of the 12 packed bytes at `at`. */
 function scaleMin(bytes: Uint8Array, at: number, j: number): [number, number] {
@@ -33,9 +10,8 @@ function scaleMin(bytes: Uint8Array, at: number, j: number): [number, number] {
   return [(b(j + 4) & 15) | ((b(j - 4) >> 6) << 4), (b(j + 4) >> 4) | ((b(j) >> 6) << 4)]
 }
 
-function half(bytes: Uint8Array, at: number): number {
-  return fromF16Bits(bytes[at] | (bytes[at + 1] << 8))
-}
+export const decodeQ4K: BlockDecoder = (bytes, at, out) => decodeQ45(bytes, at, out, false)
+export const decodeQ5K: BlockDecoder = (bytes, at, out) => decodeQ45(bytes, at, out, true)
 
 function decodeQ45(bytes: Uint8Array, at: number, out: Float32Array, fiveBits: boolean): void {
   const d = half(bytes, at)
@@ -55,7 +31,7 @@ function decodeQ45(bytes: Uint8Array, at: number, out: Float32Array, fiveBits: b
   }
 }
 
-function decodeQ6(bytes: Uint8Array, at: number, out: Float32Array): void {
+export const decodeQ6K: BlockDecoder = (bytes, at, out) => {
   const d = half(bytes, at + 208)
   for (let e = 0; e < 256; e++) {
     const n = e >> 7
@@ -66,21 +42,6 @@ function decodeQ6(bytes: Uint8Array, at: number, out: Float32Array): void {
     const scale = (bytes[at + 192 + (e >> 4)] << 24) >> 24
     out[e] = fround(d * scale) * (q - 32)
   }
-}
-
-/** Flat elements [from, to) of blocks stored one after another. */
-export function decodeSuperblocks(type: SuperblockType, bytes: Uint8Array, from: number, to: number): Float32Array {
-  const size = SUPERBLOCK_BYTES[type]
-  const out = new Float32Array(to - from)
-  const block = new Float32Array(256)
-  for (let b = Math.floor(from / 256); b * 256 < to; b++) {
-    if (type === 'Q6_K') decodeQ6(bytes, b * size, block)
-    else decodeQ45(bytes, b * size, block, type === 'Q5_K')
-    const start = Math.max(from, b * 256)
-    const end = Math.min(to, b * 256 + 256)
-    out.set(block.subarray(start - b * 256, end - b * 256), start - from)
-  }
-  return out
 }
 
 /** The integers of a Q4_K or Q5_K superblock: half bits, 6-bit codes of the 8 groups, codes of the 256 values. */
@@ -104,7 +65,7 @@ export function packQ45(type: 'Q4_K' | 'Q5_K', parts: Q45Parts, block: Uint8Arra
   }
   const high = 16
   const low = type === 'Q5_K' ? 48 : 16
-  for (let e = 0; e < SUPERBLOCK_SIZE; e++) {
+  for (let e = 0; e < 256; e++) {
     const g = e >> 5
     const l = e & 31
     block[low + 32 * (g >> 1) + l] |= (codes[e] & 15) << (g & 1 ? 4 : 0)
@@ -115,7 +76,7 @@ export function packQ45(type: 'Q4_K' | 'Q5_K', parts: Q45Parts, block: Uint8Arra
 /** Writes one Q6_K superblock; `block` is zero-filled. */
 export function packQ6(parts: { scale: number; scales: Int8Array; codes: Uint8Array }, block: Uint8Array): void {
   const { scales, codes } = parts
-  for (let e = 0; e < SUPERBLOCK_SIZE; e++) {
+  for (let e = 0; e < 256; e++) {
     const n = e >> 7
     const k = (e >> 5) & 3
     const l = e & 31
@@ -124,9 +85,4 @@ export function packQ6(parts: { scale: number; scales: Int8Array; codes: Uint8Ar
   }
   for (let g = 0; g < 16; g++) block[192 + g] = scales[g]
   putHalf(block, 208, parts.scale)
-}
-
-function putHalf(bytes: Uint8Array, at: number, bits: number): void {
-  bytes[at] = bits & 255
-  bytes[at + 1] = bits >> 8
 }

@@ -1,0 +1,32 @@
+// The block types of GGUF by ggml's numbers: src/weights/superblock/ and affine-blocks.ts hold the same table with the fields.
+#pragma once
+#include "../base.h"
+
+namespace fb::blocks {
+
+enum Type : int { Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q4_K = 12, Q5_K = 13, Q6_K = 14 };
+
+struct Layout {
+  int elements;  // values in a block
+  int bytes;
+  int halves[2];  // where the half floats lie that scale or shift the block, -1: none
+};
+
+constexpr Layout layout_of(Type type) {
+  switch (type) {
+    case Q4_0: return {32, 18, {0, -1}};
+    case Q4_1: return {32, 20, {0, 2}};
+    case Q5_0: return {32, 22, {0, -1}};
+    case Q5_1: return {32, 24, {0, 2}};
+    case Q8_0: return {32, 34, {0, -1}};
+    case Q4_K: return {256, 144, {0, 2}};
+    case Q5_K: return {256, 176, {0, 2}};
+    case Q6_K: return {256, 210, {208, -1}};
+  }
+  return {};
+}
+
+/** Blocks that become codes and scales (src/weights/affine-blocks.ts); all others stay blocks. */
+constexpr bool is_affine(Type type) { return type <= Q8_0; }
+
+}  // namespace fb::blocks

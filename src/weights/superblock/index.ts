@@ -1,0 +1,70 @@
+// The blocks of GGUF that stay as they are in the file, a row of the table each. A new type is a row here and one in
+// native/kernels/blocks/types.h, its decoder in both, and its quantiser in methods/gguf/ and native/kernels/quantize/.
+import type { BlockDecoder } from './fields.ts'
+import { decodeQ4K, decodeQ5K, decodeQ6K } from './k.ts'
+
+export interface SuperblockLayout {
+  /** ggml's number of the type; kernels know it by the same. */
+  readonly id: number
+  /** Values in a block; a row holds whole blocks. */
+  readonly elements: number
+  /** Bytes of each field, in file order. */
+  readonly fields: Readonly<Record<string, number>>
+  /** Where the half floats lie that scale or shift the block: one that is not finite makes all its values so. */
+  readonly halves: readonly number[]
+  readonly decode: BlockDecoder
+}
+
+const TABLE = {
+  // value = (scale * s_g) * q - (min * m_g): groups of 32, s and m 6 bits each in `groups`
+  Q4_K: {
+    id: 12,
+    elements: 256,
+    fields: { scale: 2, min: 2, groups: 12, codes: 128 },
+    halves: [0, 2],
+    decode: decodeQ4K,
+  },
+  Q5_K: {
+    id: 13,
+    elements: 256,
+    fields: { scale: 2, min: 2, groups: 12, high: 32, codes: 128 },
+    halves: [0, 2],
+    decode: decodeQ5K,
+  },
+  // value = (scale * s_g) * (q - 32): groups of 16, s int8
+  Q6_K: {
+    id: 14,
+    elements: 256,
+    fields: { codes: 128, high: 64, groups: 16, scale: 2 },
+    halves: [208],
+    decode: decodeQ6K,
+  },
+} as const satisfies Record<string, SuperblockLayout>
+
+export type SuperblockType = keyof typeof TABLE
+
+export const SUPERBLOCKS: Readonly<Record<SuperblockType, SuperblockLayout>> = TABLE
+
+export function isSuperblockType(type: string): type is SuperblockType {
+  return Object.hasOwn(TABLE, type)
+}
+
+/** Bytes of one block: the sum of its fields. */
+export function superblockBytes(type: SuperblockType): number {
+  return Object.values(SUPERBLOCKS[type].fields).reduce((a, b) => a + b, 0)
+}
+
+/** Flat elements [from, to) of blocks stored one after another. */
+export function decodeSuperblocks(type: SuperblockType, bytes: Uint8Array, from: number, to: number): Float32Array {
+  const { elements, decode } = SUPERBLOCKS[type]
+  const size = superblockBytes(type)
+  const out = new Float32Array(to - from)
+  const block = new Float32Array(elements)
+  for (let b = Math.floor(from / elements); b * elements < to; b++) {
+    decode(bytes, b * size, block)
+    const first = b * elements
+    const start = Math.max(from, first)
+    out.set(block.subarray(start - first, Math.min(to, first + elements) - first), start - from)
+  }
+  return out
+}
