@@ -23,7 +23,7 @@ import {
   withQuantization,
 } from './open.ts'
 import { prepareModel, recomputeLength } from './prepare.ts'
-import { copyModel, quantizeInto, type SaveOptions, writeFloat } from './save.ts'
+import { copyModel, quantizeInto, type SaveOptions, writeFloatInto } from './save.ts'
 import { tokenizerOf } from './tokenizer.ts'
 
 export interface LoadOptions extends OpenOptions {
@@ -175,7 +175,7 @@ export class CausalLM {
       const single = container === 'gguf' && typeof location === 'string' && location.endsWith('.gguf')
       const output = await outputAt(location, options.force ?? false, single)
       if (quantizes) await quantizeInto(source, quantizationConfig, output, { ...options, kernels, dtype })
-      else if (dequantize || (dtype && !source.method)) await writeFloat(source, output, { ...options, dtype })
+      else if (dequantize || (dtype && !source.method)) await writeFloatInto(source, output, { ...options, dtype })
       else await this.copy(output, options)
     } finally {
       await source.checkpoint.close()

@@ -2,11 +2,9 @@
 // quantised into the output by the streaming engine, a float model that was cast or restored is written by it.
 import type { Checkpoint, OutputStore } from '../checkpoint/types.ts'
 import type { FloatDType } from '../core/dtypes.ts'
-import { BugError } from '../core/errors.ts'
 import type { Listener } from '../core/events.ts'
 import type { QuantizerKernels } from '../core/kernels.ts'
 import type { QuantizationConfig } from '../methods/configs.ts'
-import type { Method } from '../methods/types.ts'
 import type { ModelSource } from '../models/source.ts'
 import { openPath } from './location.ts'
 
@@ -37,35 +35,11 @@ export async function quantizeInto(
 }
 
 /** Writes a float source, cast to `dtype` where one is given. */
-export async function writeFloat(
+export async function writeFloatInto(
   source: ModelSource,
   output: OutputStore,
   options: SaveOptions & { readonly dtype?: FloatDType },
 ): Promise<void> {
-  const { quantizeModel } = await import('../quantize/quantize.ts')
-  await quantizeModel(source, FLOAT, undefined, output, options)
-}
-
-/** The method that changes nothing. */
-const FLOAT: Method<undefined, never> = {
-  name: 'float',
-  summary: 'floats as they are',
-  configClass: 'FloatConfig',
-  container: 'safetensors',
-  scope: 'tensor',
-  capabilities: { bits: [16, 32], calibration: 'none', devices: [], onTheFly: true, serialisable: true },
-  parseConfig: () => undefined,
-  fromFlags: () => ({}),
-  plan: (tensors) => ({ tensors: tensors.map(() => ({ action: 'keep' })), warnings: [], storedConfig: null }),
-  quantize: async () => {
-    throw new BugError('The float method quantises nothing')
-  },
-  stored: {
-    suffixes: [],
-    write: async () => [],
-    isStored: () => false,
-    read: async () => {
-      throw new BugError('The float method stores nothing')
-    },
-  },
+  const { writeFloat } = await import('../quantize/write-float.ts')
+  await writeFloat(source, output, options)
 }

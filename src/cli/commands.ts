@@ -15,6 +15,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "make a model smaller, in the files of the method's own ecosystem",
     load: () => import('./commands/quantize.ts'),
   },
+  convert: {
+    summary: 'a float folder, or a GGUF file, of any model that fewbit reads',
+    load: () => import('./commands/convert.ts'),
+  },
   run: { summary: 'continue a text', load: () => import('./commands/run.ts') },
   chat: { summary: 'talk with a model', load: () => import('./commands/chat.ts') },
   eval: {

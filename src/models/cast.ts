@@ -11,6 +11,7 @@ import {
 } from '../core/dtypes.ts'
 import { UnsupportedError } from '../core/errors.ts'
 import { castTensor } from '../core/half.ts'
+import type { JsonObject } from '../core/json.ts'
 import { type ModelSource, modelSource } from './source.ts'
 
 /** The model with its floats as `dtype`. Throws UnsupportedError where it is quantised or a GGUF file. */
@@ -21,9 +22,13 @@ export async function castSource(source: ModelSource, dtype: FloatDType): Promis
       file: checkpoint.files.name,
       hint: 'leave the dtype out',
     })
-  const key = configJson.torch_dtype !== undefined && configJson.dtype === undefined ? 'torch_dtype' : 'dtype'
-  const config = { ...configJson, [key]: torchName(dtype) }
-  return modelSource({ ...castCheckpoint(checkpoint, dtype), config })
+  return modelSource({ ...castCheckpoint(checkpoint, dtype), config: withDtype(configJson, dtype) })
+}
+
+/** config.json with `dtype`, under the spelling that is there. */
+export function withDtype(config: JsonObject, dtype: FloatDType): JsonObject {
+  const key = config.torch_dtype !== undefined && config.dtype === undefined ? 'torch_dtype' : 'dtype'
+  return { ...config, [key]: torchName(dtype) }
 }
 
 function castCheckpoint(checkpoint: Checkpoint, dtype: FloatDType): Checkpoint {

@@ -7,10 +7,12 @@ import type { JsonObject } from '../core/json.ts'
 import type { QuantizerKernels } from '../core/kernels.ts'
 import { decodeWith } from '../weights/decode-kernel.ts'
 import { decode, type QuantizedWeight } from '../weights/weight.ts'
+import { withDtype } from './cast.ts'
+import { folderFiles } from './gguf/folder.ts'
 import { type ModelSource, modelDtype, modelSource } from './source.ts'
 
 export interface DequantizeOptions {
-  /** Of the restored weights; absent: the model's, float32 for GGUF files. */
+  /** Of all tensors; absent: restored weights take the model's (float32 for GGUF files), what is stored as floats keeps its own. */
   readonly dtype?: FloatDType
   /** Decode the weights; absent: the TypeScript oracle does. */
   readonly kernels?: QuantizerKernels
@@ -18,16 +20,29 @@ export interface DequantizeOptions {
 
 /** The float source. */
 export async function dequantizedSource(source: ModelSource, options: DequantizeOptions = {}): Promise<ModelSource> {
-  const { dtype, kernels } = options
+  const { dtype } = options
   const { checkpoint, configJson } = source
   const own = checkpoint.format === 'gguf' ? 'F32' : modelDtype(configJson, checkpoint)
   const target = dtype ?? (isFloat(own) ? own : 'F32')
-  const config: JsonObject = { ...configJson }
+  const isFile = checkpoint.format === 'gguf'
+  const config: JsonObject = withDtype(configJson, target)
   delete config.quantization_config
-  return modelSource({ ...restored(source, target, kernels), config })
+  if (isFile) config.architectures = [source.family.className]
+  const float = await modelSource({
+    ...restored(source, { ...options, dtype: target, keepsVectors: dtype === undefined }),
+    config,
+  })
+  return isFile ? { ...float, sideFiles: folderFiles(checkpoint, source.config.maxPositions) } : float
 }
 
-function restored(source: ModelSource, dtype: FloatDType, kernels: QuantizerKernels | undefined): Checkpoint {
+interface Restoring {
+  readonly dtype: FloatDType
+  /** What is stored as floats keeps its own dtype. */
+  readonly keepsVectors: boolean
+  readonly kernels?: QuantizerKernels
+}
+
+function restored(source: ModelSource, { dtype, keepsVectors, kernels }: Restoring): Checkpoint {
   const { checkpoint, parameters, method, methodConfig } = source
   let last: { name: string; bytes: Promise<Uint8Array> } | undefined
   const readers = new Map<string, () => Promise<Uint8Array>>()
@@ -35,8 +50,7 @@ function restored(source: ModelSource, dtype: FloatDType, kernels: QuantizerKern
   const anyFile = [...checkpoint.tensors.values()][0]?.file ?? ''
   parameters.forEach(({ parameter, names, name, quantized }, index) => {
     const stored = checkpoint.tensors.get(name)
-    // A vector keeps its own dtype, a weight takes the model's.
-    const to = quantized || !stored || !isFloat(stored.dtype) ? dtype : stored.dtype
+    const to = keepsVectors && !quantized && stored && isFloat(stored.dtype) ? stored.dtype : dtype
     const { shape } = parameter
     const byteLength = elementCount(shape) * DTYPE_BYTES[to]
     // The file that holds it, or another of the model where it is stored in parts: it identifies the source.

@@ -38,6 +38,8 @@ export interface ModelSource {
   readonly parameters: readonly PlannedParameter[]
   /** Reads parameter `index` of the graph; codes are unpacked (or made) by `kernels` where they are given. */
   load(index: number, kernels?: QuantizerKernels): Promise<QuantizedWeight>
+  /** Files beside config.json and the weights where the checkpoint's folder has none of them: a GGUF file seen as a folder. */
+  readonly sideFiles?: ReadonlyMap<string, string>
   /** Grows while weights are loaded: repairs are reported when they are made. */
   readonly warnings: readonly string[]
 }

@@ -78,6 +78,8 @@ export interface ParameterName {
 export interface ModelFamily {
   /** Values of `model_type` in config.json. */
   readonly modelTypes: readonly string[]
+  /** The transformers class that config.json names in `architectures`. */
+  readonly className: string
   /** Value of `general.architecture` in GGUF files. */
   readonly ggufArchitecture: string
   /** Reads config.json; throws ConfigError naming the key. */

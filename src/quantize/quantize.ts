@@ -3,7 +3,7 @@ import type { GgufValue } from '../checkpoint/gguf/metadata.ts'
 import { ggufMetadata } from '../checkpoint/gguf/open.ts'
 import type { Checkpoint, OutputStore, StoredTensor } from '../checkpoint/types.ts'
 import { convert, workKey } from '../convert/engine.ts'
-import { copyOtherFiles, writeConfig } from '../convert/files.ts'
+import { copyOtherFiles, writeConfig, writeText } from '../convert/files.ts'
 import { type Job, outputsOf } from '../convert/plan.ts'
 import { GGUF_FILE } from '../convert/save.ts'
 import { GgufSink, SafetensorsSink, SpooledSafetensorsSink, type TensorSink } from '../convert/sink.ts'
@@ -13,6 +13,7 @@ import type { WorkOptions } from '../core/events.ts'
 import type { JsonObject } from '../core/json.ts'
 import { VERSION } from '../core/version.ts'
 import type { Method, QuantizationPlan, QuantizerKernels, TensorInfo } from '../methods/types.ts'
+import { withDtype } from '../models/cast.ts'
 import { ggufTokenizerOf } from '../models/gguf/tokenizer.ts'
 import { ggufView } from '../models/gguf/view.ts'
 import { type ModelSource, modelDtype, modelInfo, tensorInfos } from '../models/source.ts'
@@ -173,7 +174,8 @@ async function planSafetensors(
         : new SpooledSafetensorsSink(output, sinkOptions),
     finish: async (output) => {
       await writeConfig(output, editedConfig(source.configJson, plan.storedConfig, dtype))
-      await copyOtherFiles(checkpoint.files, output)
+      if (!source.sideFiles) await copyOtherFiles(checkpoint.files, output)
+      for (const [name, text] of source.sideFiles ?? []) await writeText(output, name, text)
     },
   }
 }
@@ -190,10 +192,8 @@ function dtypeWarnings(source: ModelSource, { name, floatDtype }: Method, option
 
 /** config.json with the quantization_config added, and the dtype under the spelling that is there. */
 function editedConfig(config: JsonObject, quantization: JsonObject | null, dtype: FloatDType | undefined): JsonObject {
-  const edited: JsonObject = { ...config }
+  const edited: JsonObject = dtype ? withDtype(config, dtype) : { ...config }
   if (quantization) edited.quantization_config = quantization
-  if (dtype)
-    edited[config.torch_dtype !== undefined && config.dtype === undefined ? 'torch_dtype' : 'dtype'] = torchName(dtype)
   return edited
 }
 

@@ -140,8 +140,17 @@ function jsonOf(keys: Keys, vocabulary: Vocabulary): TokenizerJson {
   }
 }
 
-/** The tokenizer that a GGUF file's key-values describe. Throws FileError or UnsupportedError. */
-export function tokenizerFromGguf(metadata: ReadonlyMap<string, unknown>, file: string): Tokenizer {
+/** A tokenizer as the files of a folder hold it. */
+export interface TokenizerParts {
+  readonly json: TokenizerJson
+  /** tokenizer_config.json: the special tokens by role. */
+  readonly config: PlainObject
+  readonly chatTemplate: string | undefined
+  readonly namedTemplates: ReadonlyMap<string, string>
+}
+
+/** What a GGUF file's key-values say of the tokenizer. Throws FileError or UnsupportedError. */
+export function tokenizerPartsFromGguf(metadata: ReadonlyMap<string, unknown>, file: string): TokenizerParts {
   const keys = new Keys(metadata, file)
   const vocabulary = readVocabulary(keys)
   const config: PlainObject = {}
@@ -149,13 +158,18 @@ export function tokenizerFromGguf(metadata: ReadonlyMap<string, unknown>, file: 
     const id = keys.id(`tokenizer.ggml.${key}`, vocabulary.tokens.length)
     if (id !== undefined) config[`${role}_token`] = vocabulary.tokens[id]
   }
-  const json = checkTokenizerJson(jsonOf(keys, vocabulary), file)
-  return buildTokenizer(json, {
-    file,
+  return {
+    json: checkTokenizerJson(jsonOf(keys, vocabulary), file),
     config,
     chatTemplate: keys.text('tokenizer.chat_template'),
     namedTemplates: new Map(keys.entries('tokenizer.chat_template.')),
-  })
+  }
+}
+
+/** The tokenizer that a GGUF file's key-values describe. Throws FileError or UnsupportedError. */
+export function tokenizerFromGguf(metadata: ReadonlyMap<string, unknown>, file: string): Tokenizer {
+  const { json, ...parts } = tokenizerPartsFromGguf(metadata, file)
+  return buildTokenizer(json, { file, ...parts })
 }
 
 /** Every id that ends a text or a turn: those the file names, and control tokens known by their text. */

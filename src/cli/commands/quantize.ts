@@ -89,6 +89,12 @@ function shardBytes(text: string): number {
   return Number(match[1]) * unit
 }
 
+export const OUTPUT_OPTIONS = [
+  { flags: '-o, --out <path>', description: 'where to write: a folder, or a file ending in .gguf' },
+  { flags: '--force', description: 'replace what is there' },
+  { flags: '--max-shard-size <size>', description: 'split the weights into files of this size', parse: shardBytes },
+] as const
+
 /** What the flags say about the work besides the method. */
 export async function quantizeOptions(
   _source: ModelSource,
@@ -101,15 +107,17 @@ export async function quantizeOptions(
   }
 }
 
-/** What a result says to people. */
-export function describeResult(result: QuantizeResult, out: string): string {
+/** What a result says to people; `quantizes`: what stays float is worth a word. */
+export function describeResult(result: QuantizeResult, out: string, quantizes = true): string {
   const reasons = new Map<string, string[]>()
   for (const { name, reason } of result.skipped) reasons.set(reason, [...(reasons.get(reason) ?? []), name])
+  const seconds = formatSeconds(result.elapsedMs / 1000)
+  if (!quantizes) return `${out}: ${formatBytes(result.sizeBytes)}, written in ${seconds}`
   const skipped = [...reasons].map(
     ([reason, names]) => `  left float: ${names.length === 1 ? names[0] : `${names.length} tensors`} (${reason})`,
   )
   return [
-    `${out}: ${formatBytes(result.sizeBytes)}, ${result.bitsPerWeight.toFixed(2)} bits a weight, ${result.quantized} tensors quantised in ${formatSeconds(result.elapsedMs / 1000)}`,
+    `${out}: ${formatBytes(result.sizeBytes)}, ${result.bitsPerWeight.toFixed(2)} bits a weight, ${result.quantized} tensors quantised in ${seconds}`,
     ...skipped,
   ].join('\n')
 }
@@ -119,10 +127,8 @@ export default command({
   arguments: [{ name: '<model>', description: 'a folder in Hugging Face form, a .gguf file, or "embedded"' }],
   options: [
     ...METHOD_OPTIONS,
-    { flags: '-o, --out <path>', description: 'where to write: a folder, or a file ending in .gguf' },
-    { flags: '--force', description: 'replace what is there' },
+    ...OUTPUT_OPTIONS,
     { flags: '--dtype <name>', description: 'cast floats first: float32, float16, bfloat16' },
-    { flags: '--max-shard-size <size>', description: 'split the weights into files of this size', parse: shardBytes },
     ...RUN_OPTIONS,
   ],
   passUnknown: true,

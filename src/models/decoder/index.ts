@@ -6,6 +6,7 @@ import { decoderNames } from './names.ts'
 
 export interface DecoderFamily {
   readonly modelTypes: readonly string[]
+  readonly className: string
   readonly ggufArchitecture: string
   /** GGUF files of this family hold the rows of q and k interleaved. */
   readonly ggufPermutesRope?: boolean
@@ -15,6 +16,7 @@ export interface DecoderFamily {
 export function decoderFamily(family: DecoderFamily): ModelFamily {
   return {
     modelTypes: family.modelTypes,
+    className: family.className,
     ggufArchitecture: family.ggufArchitecture,
     parseConfig: (json) => parseDecoderConfig(json, family.traits),
     build: buildDecoder,

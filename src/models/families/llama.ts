@@ -3,6 +3,7 @@ import { decoderFamily } from '../decoder/index.ts'
 /** Llama 1 to 3, SmolLM 1 and 2, and whatever else calls itself `llama`. */
 export const llama = decoderFamily({
   modelTypes: ['llama'],
+  className: 'LlamaForCausalLM',
   ggufArchitecture: 'llama',
   ggufPermutesRope: true,
   traits: {

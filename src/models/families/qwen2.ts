@@ -3,6 +3,7 @@ import { decoderFamily } from '../decoder/index.ts'
 /** Qwen2 and Qwen2.5: biases on q, k and v, windows by layer. */
 export const qwen2 = decoderFamily({
   modelTypes: ['qwen2'],
+  className: 'Qwen2ForCausalLM',
   ggufArchitecture: 'qwen2',
   traits: {
     vocabSize: 151936,

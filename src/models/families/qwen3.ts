@@ -3,6 +3,7 @@ import { decoderFamily } from '../decoder/index.ts'
 /** Qwen3 (dense): q and k are normed over the head before the rotation, windows by layer. */
 export const qwen3 = decoderFamily({
   modelTypes: ['qwen3'],
+  className: 'Qwen3ForCausalLM',
   ggufArchitecture: 'qwen3',
   traits: {
     vocabSize: 151936,

@@ -57,7 +57,7 @@ function isNumber(value: unknown): boolean {
 }
 
 /** Keys of generation_config.json, in the order written; whole numbers are i32. */
-const SAMPLING: readonly (readonly [string, string, 'text' | 'whole' | 'float'])[] = [
+export const SAMPLING: readonly (readonly [string, string, 'text' | 'whole' | 'float'])[] = [
   ['sequence', 'sequence', 'text'],
   ['top_k', 'top_k', 'whole'],
   ['top_p', 'top_p', 'float'],
