@@ -86,6 +86,43 @@ void affine(Range range, int target, void* out, const uint8_t* codes, const floa
   });
 }
 
+/** Codebooks and codes of src/weights/additive.ts. */
+struct Additive {
+  const void* codes;
+  const float* codebooks;
+  const float* scale;
+  size_t columns, count, out, in;
+  int bits;
+  FB_INLINE size_t code(size_t at) const {
+    return bits <= 8 ? static_cast<const uint8_t*>(codes)[at] : static_cast<const uint16_t*>(codes)[at];
+  }
+};
+
+/** The sum of several bf16 entries is rounded with halves away from zero, as torch's embedding bag does. */
+FB_INLINE float rounded_sum(Type type, size_t terms, float sum) {
+  const uint32_t all = bits<uint32_t>(sum);
+  if (type != BF16 || terms == 1 || (all & 0x7f800000) == 0x7f800000) return rounded(type, sum);
+  return bits<float>((all + 0x8000) & 0xffff0000);
+}
+
+template <Type TYPE>
+void additive(Range range, int target, void* out, const Additive& a) {
+  const size_t groups = a.columns / a.in, size = a.out * a.in;
+  decode_blocks(range, target, out, [&](size_t from, size_t to, float* y) {
+    for (size_t i = from; i < to;) {
+      const size_t row = i / a.columns, column = i % a.columns;
+      const size_t r = row / a.out, first = column % a.in;
+      const size_t end = min(to, i + a.in - first);
+      const size_t at = (r * groups + column / a.in) * a.count;
+      for (size_t within = row % a.out * a.in + first; i < end; i++, within++) {
+        float sum = 0;
+        for (size_t c = 0; c < a.count; c++) sum += a.codebooks[((c << a.bits) + a.code(at + c)) * size + within];
+        y[i - from] = rounded(TYPE, rounded_sum(TYPE, a.count, sum) * a.scale[r]);
+      }
+    }
+  });
+}
+
 }  // namespace
 }  // namespace fb
 
@@ -194,5 +231,21 @@ FB_EXPORT double fb_decode_superblock(const double* args) {
   decode_blocks(Range(args, args[5]), static_cast<int>(args[7]), pointer<void>(args[3]), [&](size_t from, size_t to, float* y) {
     for (size_t at = from; at < to; at += elements) decode(stored + at / elements * bytes, y + (at - from));
   });
+  return 0;
+}
+
+/**
+ * inputs: codes U8 (U16 above 8 bits) [N/out, K/in, codebooks], codebooks F32 [codebooks, 2^bits, out, in], scale F32 [N/out]; outputs: [count]
+ * of the target type; params: units, count, K, codebooks, bits, out, in, arithmetic, target.
+ */
+FB_EXPORT double fb_decode_additive(const double* args) {
+  using namespace fb;
+  const Additive a = {
+      pointer<const void>(args[2]),   pointer<const float>(args[3]),   pointer<const float>(args[4]),   static_cast<size_t>(args[8]),
+      static_cast<size_t>(args[9]),   static_cast<size_t>(args[11]),   static_cast<size_t>(args[12]),   static_cast<int>(args[10]),
+  };
+  const int arithmetic = static_cast<int>(args[13]);
+  const auto run = arithmetic == F16 ? additive<F16> : arithmetic == BF16 ? additive<BF16> : additive<F32>;
+  run(Range(args, args[7]), static_cast<int>(args[14]), pointer<void>(args[5]), a);
   return 0;
 }

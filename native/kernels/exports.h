@@ -45,6 +45,7 @@
   FB_UNITS(fb_decode_int8)                      \
   FB_UNITS(fb_decode_lookup)                    \
   FB_UNITS(fb_decode_superblock)                \
+  FB_UNITS(fb_decode_additive)                  \
   /* pack/ */                                   \
   FB_UNITS(fb_pack_u8)                          \
   FB_UNITS(fb_pack_i32)                         \

@@ -1,7 +1,7 @@
 // Invertible operations between a stored weight and the graph's: on rows, so that codes and scales move alike.
 import { type RawTensor, rawTensor } from '../core/dtypes.ts'
 import { UnsupportedError } from '../core/errors.ts'
-import { groupsFollowRows } from '../weights/scheme.ts'
+import { groupsFollowRows, type Scheme } from '../weights/scheme.ts'
 import { type QuantizedWeight, restoreScales } from '../weights/weight.ts'
 
 /** `permuteRope`: the file holds rotary rows interleaved (GGUF llama): per head, row pairs (i, i + D/2) lie side by side. */
@@ -25,12 +25,12 @@ export function rowOrder(op: RowOp, rows: number, undo: boolean): Uint32Array {
 
 /**
  * The weight with its rows in another order, codes and scales alike; values are exactly those of the rows. Throws UnsupportedError
- * where groups cross rows (HQQ axis 0, one scale a tensor).
+ * where groups cross rows (HQQ axis 0, one scale a tensor, AQLM groups of several rows).
  */
 export function reorderRows(weight: QuantizedWeight, order: Uint32Array): QuantizedWeight {
   const { scheme, shape, parts } = withPlainScales(weight)
   const rows = shape[0]
-  if ('group' in scheme && !groupsFollowRows(scheme.group, shape[1])) {
+  if (!rowsAreFree(scheme, shape[1])) {
     throw new UnsupportedError('Cannot reorder the rows of a weight whose groups cross rows', { scheme: scheme.kind })
   }
   const move = (tensor: RawTensor): RawTensor => {
@@ -41,7 +41,19 @@ export function reorderRows(weight: QuantizedWeight, order: Uint32Array): Quanti
     })
     return { ...tensor, data }
   }
-  return { scheme, shape, parts: Object.fromEntries(Object.entries(parts).map(([name, part]) => [name, move(part)])) }
+  return {
+    scheme,
+    shape,
+    parts: Object.fromEntries(
+      Object.entries(parts).map(([name, part]) => [name, name === 'codebooks' ? part : move(part)]),
+    ),
+  }
+}
+
+/** True where every row has codes and scales of its own. */
+function rowsAreFree(scheme: Scheme, columns: number): boolean {
+  if (scheme.kind === 'additive') return scheme.group.out === 1
+  return !('group' in scheme) || groupsFollowRows(scheme.group, columns)
 }
 
 /** Nested scales belong to runs of groups that may span rows: they are restored, which is exact, before rows move. */

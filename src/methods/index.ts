@@ -1,5 +1,6 @@
 // The registry: one line a method.
 import { UsageError } from '../core/errors.ts'
+import { aqlm } from './aqlm/index.ts'
 import { bitsandbytes } from './bitsandbytes/index.ts'
 import { gguf } from './gguf/index.ts'
 import { hqq } from './hqq/index.ts'
@@ -14,6 +15,7 @@ export function registerMethod<C, S>(method: Method<C, S>): void {
   METHODS.set(method.name, method as unknown as Method)
 }
 
+registerMethod(aqlm)
 registerMethod(bitsandbytes)
 registerMethod(gguf)
 registerMethod(hqq)

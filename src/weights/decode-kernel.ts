@@ -73,6 +73,14 @@ export function decodeCall(
         inputs: [part(weight, 'blocks').data],
         params: [...start, SUPERBLOCKS[scheme.type].id, to],
       }
+    case 'additive': {
+      const { codebooks, bits, group } = scheme
+      return {
+        kernel: 'fb_decode_additive',
+        inputs: [part(weight, 'codes').data, widen(part(weight, 'codebooks')), widen(part(weight, 'scale'))],
+        params: [...start, shape[1], codebooks, bits, group.out, group.in, typeNumber(arithmetic), to],
+      }
+    }
     default:
       return scheme satisfies never
   }

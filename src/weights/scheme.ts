@@ -59,7 +59,19 @@ export interface SuperblockScheme {
   readonly type: SuperblockType
 }
 
-export type Scheme = DenseScheme | AffineScheme | LookupScheme | SuperblockScheme
+/**
+ * w[r * out + a][j * in + i] = scale[r] * sum over c of codebooks[c][codes[r, j, c]][a][i]: a group of `out` rows x `in` columns is the sum of
+ * one entry of each codebook. parts: codes U8 (U16 above 8 bits) [N/out, K/in, codebooks]; codebooks [codebooks, 2^bits, out, in]; scale [N/out].
+ */
+export interface AdditiveScheme {
+  readonly kind: 'additive'
+  /** Width of a code: a codebook has 2^bits entries. 1 to 16. */
+  readonly bits: number
+  readonly codebooks: number
+  readonly group: { readonly out: number; readonly in: number }
+}
+
+export type Scheme = DenseScheme | AffineScheme | LookupScheme | SuperblockScheme | AdditiveScheme
 
 /** Number of groups of an [N, K] weight. */
 export function groupCount(group: Grouping, n: number, k: number): number {

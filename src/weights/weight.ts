@@ -2,6 +2,7 @@
 import type { FloatDType, RawTensor } from '../core/dtypes.ts'
 import { BugError } from '../core/errors.ts'
 import { roundTo, toFloat32 } from '../core/half.ts'
+import { decodeAdditive } from './additive.ts'
 import { type AffineScheme, type Grouping, groupCount, type LookupScheme, type Scheme } from './scheme.ts'
 import { decodeSuperblocks } from './superblock/index.ts'
 import { LOOKUP_TABLES } from './tables.ts'
@@ -115,6 +116,8 @@ export function decode(
       return decodeLookup(weight, scheme, from, to)
     case 'superblock':
       return decodeSuperblocks(scheme.type, part(weight, 'blocks').data, from, to)
+    case 'additive':
+      return decodeAdditive(scheme, weight.shape[1], weight.parts, from, to, arithmetic)
     default:
       return scheme satisfies never
   }

@@ -3,7 +3,13 @@ import { expect, test } from 'vitest'
 import { type FloatDType, rawTensor } from '../../src/core/dtypes.ts'
 import { fromFloat32 } from '../../src/core/half.ts'
 import { decodeWith } from '../../src/weights/decode-kernel.ts'
-import { type AffineScheme, type Grouping, groupCount, type Scheme } from '../../src/weights/scheme.ts'
+import {
+  type AdditiveScheme,
+  type AffineScheme,
+  type Grouping,
+  groupCount,
+  type Scheme,
+} from '../../src/weights/scheme.ts'
 import { decode, denseWeight, type QuantizedWeight } from '../../src/weights/weight.ts'
 import { DOORS } from '../support/doors.ts'
 
@@ -54,6 +60,25 @@ function lookup(nested: boolean): QuantizedWeight {
   }
 }
 
+function additive(bits: number, codebooks: number, group: AdditiveScheme['group'], dtype: FloatDType): QuantizedWeight {
+  const [rows, groups] = [(N - (N % group.out)) / group.out, K / group.in]
+  const codes = Array.from({ length: rows * groups * codebooks }, () => Math.floor(next() * 2 ** bits))
+  const shape = [codebooks, 2 ** bits, group.out, group.in]
+  const entries = codebooks * 2 ** bits * group.out * group.in
+  return {
+    scheme: { kind: 'additive', bits, codebooks, group },
+    shape: [rows * group.out, K],
+    parts: {
+      codes:
+        bits <= 8
+          ? rawTensor('U8', [rows, groups, codebooks], Uint8Array.from(codes))
+          : rawTensor('U16', [rows, groups, codebooks], Uint16Array.from(codes)),
+      codebooks: rawTensor(dtype, shape, fromFloat32(floats(entries), dtype)),
+      scale: rawTensor(dtype, [rows], fromFloat32(floats(rows), dtype)),
+    },
+  }
+}
+
 const int8: QuantizedWeight = {
   scheme: {
     kind: 'affine',
@@ -79,6 +104,9 @@ const WEIGHTS: readonly (readonly [string, QuantizedWeight])[] = [
   ['LLM.int8', int8],
   ['NF4', lookup(false)],
   ['NF4, nested scales', lookup(true)],
+  ['additive 2x8 g8, bf16', additive(8, 2, { out: 1, in: 8 }, 'BF16')],
+  ['additive 1x12 g16, f16', additive(12, 1, { out: 1, in: 16 }, 'F16')],
+  ['additive 3x5, groups of 2 x 4, f32', additive(5, 3, { out: 2, in: 4 }, 'F32')],
   ['dense f16', denseWeight(rawTensor('F16', [N, K], fromFloat32(floats(N * K), 'F16')))],
   ['dense f32', denseWeight(rawTensor('F32', [N, K], floats(N * K)))],
 ]
@@ -90,7 +118,7 @@ for (const [door, kernels] of DOORS)
     for (const target of TARGETS)
       for (const arithmetic of TARGETS) {
         const found = await decodeWith(kernels, weight, target, arithmetic)
-        const expected = fromFloat32(decode(weight, 0, N * K, arithmetic), target)
+        const expected = fromFloat32(decode(weight, 0, weight.shape[0] * K, arithmetic), target)
         expect(Buffer.from(found.data).equals(expected), `${target} by ${arithmetic}`).toBe(true)
       }
   })

@@ -123,6 +123,8 @@ class Preparation {
         return this.lookup(scheme, shape)
       case 'superblock':
         return this.superblock(scheme)
+      case 'additive':
+        return this.decoded()
       default:
         return scheme satisfies never
     }

@@ -1,0 +1,245 @@
+// quantization_config of AQLM: the scheme "KxB g" and the linears to leave alone; and, beside it, how fewbit's own quantiser works,
+// which no file stores.
+import { ConfigError } from '../../core/errors.ts'
+import { fromPlain, type Json, JsonNumber, type JsonObject, type Plain, toPlain } from '../../core/json.ts'
+import type { AdditiveScheme } from '../../weights/scheme.ts'
+import type { MethodFlags } from '../types.ts'
+
+export const SKIP_KEY = 'linear_weights_not_to_quantize'
+
+/** Values that a codebook set may have at most: 2^bits x codebooks x group. */
+const MAX_CODEBOOK_VALUES = 2 ** 26
+
+/** How the quantiser works; see quantize.ts. */
+export interface SearchSettings {
+  /** Alternations of codebooks, scales and codes at most. */
+  readonly maxEpochs: number
+  /** An epoch that gains less than this part of the error is the last. */
+  readonly tolerance: number
+  /** Hypotheses that the search for codes keeps. */
+  readonly beamSize: number
+  /** Iterations of the first k-means, and the points a centroid that it is trained on. */
+  readonly initIterations: number
+  readonly initPointsPerCentroid: number
+  readonly seed: number
+}
+
+export interface Aqlm {
+  readonly scheme: AdditiveScheme
+  /** Entries as they stand in the file. */
+  readonly skip: readonly string[]
+  readonly search: SearchSettings
+  readonly warnings: readonly string[]
+}
+
+interface Field {
+  readonly expected: string
+  readonly initial: number
+  isLegal(value: number): boolean
+}
+
+const integer = (initial: number, least: number, most = Number.MAX_SAFE_INTEGER): Field => ({
+  expected:
+    most === Number.MAX_SAFE_INTEGER ? `an integer of at least ${least}` : `an integer from ${least} to ${most}`,
+  initial,
+  isLegal: (value) => Number.isSafeInteger(value) && value >= least && value <= most,
+})
+
+/** Keys of the file, with the reference's defaults. */
+const SCHEME_FIELDS = {
+  in_group_size: integer(8, 1),
+  nbits_per_codebook: integer(16, 1, 16),
+  num_codebooks: integer(1, 1),
+  out_group_size: integer(1, 1),
+} as const satisfies Record<string, Field>
+
+/** Keys of the quantiser, under the names of the reference's program where it has them. */
+const SEARCH_FIELDS = {
+  max_epochs: integer(20, 0),
+  relative_mse_tolerance: {
+    expected: 'a number from 0 to 1',
+    initial: 0.01,
+    isLegal: (value: number) => value >= 0 && value <= 1,
+  },
+  beam_size: integer(1, 1, 64),
+  init_max_iter: integer(10, 1),
+  init_max_points_per_centroid: integer(32, 1),
+  seed: integer(0, 0, 2 ** 32 - 1),
+} as const satisfies Record<string, Field>
+
+/** Keys of the reference's block-wise tuning, which needs gradients. */
+const TUNING_KEYS = ['finetune_max_epochs', 'finetune_lr', 'finetune_batch_size']
+
+export const OPTIONS: readonly string[] = [
+  ...Object.keys(SCHEME_FIELDS),
+  SKIP_KEY,
+  ...Object.keys(SEARCH_FIELDS),
+  ...TUNING_KEYS,
+]
+
+function refuse(key: string, actual: Json, expected: string): never {
+  const plain = toPlain(actual)
+  throw new ConfigError(`quantization_config of AQLM: "${key}" is ${JSON.stringify(plain)}, expected ${expected}`, {
+    key,
+    actual: plain,
+    expected,
+  })
+}
+
+function readNumber(given: JsonObject, key: string, field: Field): number {
+  const value = given[key]
+  if (value === undefined) return field.initial
+  if (!(value instanceof JsonNumber) || !field.isLegal(value.value)) refuse(key, value, field.expected)
+  return value.value
+}
+
+function readNumbers<T extends Record<string, Field>>(given: JsonObject, fields: T): Record<keyof T, number> {
+  const read = Object.entries(fields).map(([key, field]) => [key, readNumber(given, key, field)])
+  return Object.fromEntries(read) as Record<keyof T, number>
+}
+
+function readSkip(given: JsonObject): readonly string[] {
+  const value = given[SKIP_KEY] ?? null
+  if (value === null) return []
+  if (!Array.isArray(value) || !value.every((entry) => typeof entry === 'string'))
+    refuse(SKIP_KEY, value, 'a list of names, or null')
+  return value as string[]
+}
+
+/** Parses a quantization_config, also with the quantiser's own keys. Throws ConfigError naming the key. */
+export function parseConfig(given: JsonObject): Aqlm {
+  const scheme = readNumbers(given, SCHEME_FIELDS)
+  const search = readNumbers(given, SEARCH_FIELDS)
+  refuseTuning(given)
+  const values = 2 ** scheme.nbits_per_codebook * scheme.num_codebooks * scheme.in_group_size * scheme.out_group_size
+  if (values > MAX_CODEBOOK_VALUES)
+    throw new ConfigError(
+      `quantization_config of AQLM: ${schemeName(scheme)} has codebooks of ${values} values, at most ${MAX_CODEBOOK_VALUES} can be read`,
+      { key: 'nbits_per_codebook', actual: values, expected: MAX_CODEBOOK_VALUES },
+    )
+  return {
+    scheme: {
+      kind: 'additive',
+      bits: scheme.nbits_per_codebook,
+      codebooks: scheme.num_codebooks,
+      group: { out: scheme.out_group_size, in: scheme.in_group_size },
+    },
+    skip: readSkip(given),
+    search: {
+      maxEpochs: search.max_epochs,
+      tolerance: search.relative_mse_tolerance,
+      beamSize: search.beam_size,
+      initIterations: search.init_max_iter,
+      initPointsPerCentroid: search.init_max_points_per_centroid,
+      seed: search.seed,
+    },
+    warnings: Object.keys(given)
+      .filter((key) => key !== 'quant_method' && !OPTIONS.includes(key))
+      .map((key) => `"${key}" is no key of AQLM: it is not stored`),
+  }
+}
+
+/** Block-wise tuning by the reference's definition takes gradients through a block. */
+function refuseTuning(given: JsonObject): void {
+  const key = TUNING_KEYS.find((name) => given[name] !== undefined)
+  if (key === undefined || (given[key] instanceof JsonNumber && given[key].value === 0)) return
+  throw new ConfigError(
+    `quantization_config of AQLM: "${key}" asks for block-wise tuning, which needs gradients that fewbit does not have yet`,
+    {
+      key,
+      actual: toPlain(given[key]),
+      hint: 'leave it out: codebooks, scales and codes of each linear are still optimised on the calibration data',
+    },
+  )
+}
+
+/** `2x8 g8`, with the rows of a group where it has several. */
+export function schemeName(keys: Record<keyof typeof SCHEME_FIELDS, number>): string {
+  const out = keys.out_group_size > 1 ? ` (${keys.out_group_size} rows)` : ''
+  return `${keys.num_codebooks}x${keys.nbits_per_codebook} g${keys.in_group_size}${out}`
+}
+
+export function nameOf({ bits, codebooks, group }: AdditiveScheme): string {
+  return schemeName({
+    num_codebooks: codebooks,
+    nbits_per_codebook: bits,
+    in_group_size: group.in,
+    out_group_size: group.out,
+  })
+}
+
+/** The quantization_config that is stored: the scheme, and a list that old and new readers understand. */
+export function storedConfig({ scheme }: Aqlm, skip: readonly string[]): JsonObject {
+  return fromPlain({
+    in_group_size: scheme.group.in,
+    [SKIP_KEY]: [...skip],
+    nbits_per_codebook: scheme.bits,
+    num_codebooks: scheme.codebooks,
+    out_group_size: scheme.group.out,
+    quant_method: 'aqlm',
+  }) as JsonObject
+}
+
+/** `group-size`, `groupSize` -> `group_size`. */
+const squash = (name: string) => name.replace(/[-_]/g, '').toLowerCase()
+const KEY_OF_FLAG = new Map(OPTIONS.map((key) => [squash(key), key]))
+
+/**
+ * The quantization_config that flags stand for. `--type 2x8g8` names a scheme, `--bits` the bits a weight (as many 8-bit codebooks as
+ * that takes), `--group-size` is in_group_size; other flags are the config's own keys. Default: 2x8 g8. Throws ConfigError.
+ */
+export function fromFlags(flags: MethodFlags): JsonObject {
+  const { bits, groupSize, type, ...others } = flags
+  const given: JsonObject = fromPlain({ num_codebooks: 2, nbits_per_codebook: 8 }) as JsonObject
+  if (type !== undefined) Object.assign(given, fromType(type))
+  if (groupSize !== undefined) given.in_group_size = fromPlain(groupSize)
+  for (const [name, value] of Object.entries(others)) {
+    if (value === undefined) continue
+    const key = KEY_OF_FLAG.get(squash(name))
+    if (!key) throw new ConfigError(`"${name}" is no option of AQLM: there are ${OPTIONS.join(', ')}`, { key: name })
+    given[key] = typeof value === 'string' ? fromText(key, value) : fromPlain(value as Plain)
+  }
+  if (bits !== undefined && others.numCodebooks === undefined) given.num_codebooks = fromPlain(codebooksOf(bits, given))
+  parseConfig(given)
+  return { ...given, quant_method: 'aqlm' }
+}
+
+/** `2x8`, `2x8g8`, `1x16 g16`. */
+function fromType(type: string): JsonObject {
+  const match = /^(\d+)x(\d+)(?: ?g(\d+))?$/.exec(type)
+  if (!match)
+    throw new ConfigError(`type is "${type}", expected codebooks x bits and a group size, as in 2x8g8`, {
+      key: 'type',
+      actual: type,
+      hint: '--type 2x8g8',
+    })
+  const [codebooks, bits, group] = match.slice(1).map((text) => (text === undefined ? undefined : Number(text)))
+  return fromPlain({
+    num_codebooks: codebooks!,
+    nbits_per_codebook: bits!,
+    ...(group !== undefined && { in_group_size: group }),
+  }) as JsonObject
+}
+
+/** Codebooks that give `bits` bits a weight. */
+function codebooksOf(bits: number, given: JsonObject): number {
+  const width = readNumber(given, 'nbits_per_codebook', SCHEME_FIELDS.nbits_per_codebook)
+  const group = readNumber(given, 'in_group_size', SCHEME_FIELDS.in_group_size)
+  const count = (bits * group) / width
+  if (Number.isInteger(count) && count > 0) return count
+  throw new ConfigError(`bits is ${bits}: no number of ${width}-bit codebooks over groups of ${group} gives that`, {
+    key: 'bits',
+    actual: bits,
+    hint: `--bits ${Math.max(1, Math.round(count)) * (width / group)}, or --type KxBgG`,
+  })
+}
+
+/** The value that a command-line word stands for; a word that stands for none stays a string and is refused by its key. */
+function fromText(key: string, text: string): Json {
+  if (key === SKIP_KEY) return text === '' ? [] : text.split(',')
+  try {
+    return fromPlain(JSON.parse(text) as Plain)
+  } catch {
+    return text
+  }
+}
