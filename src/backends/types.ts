@@ -16,6 +16,8 @@ export interface RowBatch {
   readonly slots: Int32Array
   /** Rows whose logits are wanted, rising. */
   readonly outputs: Int32Array
+  /** Values of the graph's `input` nodes, [R, width] each; a graph that has them needs no ids. */
+  readonly inputs?: readonly Float32Array[]
   /** Decode uses kernels and digits of its own, whatever the number of rows. */
   readonly phase: 'prefill' | 'decode'
 }

@@ -37,6 +37,8 @@ export interface AttentionSpec {
 /** Ids index `Graph.nodes`; parameters are indices into `Graph.parameters`. */
 export type Node =
   | { readonly op: 'embedding'; readonly weight: number; readonly scale: number; readonly width: number }
+  /** Values from outside, `RowBatch.inputs[index]`: where a piece of a graph begins (cut.ts). */
+  | { readonly op: 'input'; readonly index: number; readonly width: number }
   | {
       readonly op: 'linear'
       readonly x: number
@@ -98,6 +100,7 @@ export interface Graph {
 export function inputsOf(node: Node): number[] {
   switch (node.op) {
     case 'embedding':
+    case 'input':
       return []
     case 'attention':
       return [node.q, node.k, node.v]

@@ -110,6 +110,11 @@ void select(Engine& e, const UnaryStep& s) {
     copy(e.value(s.y, s) + static_cast<size_t>(i) * width, x + static_cast<size_t>(e.batch.wanted[i]) * width, width * sizeof(float));
 }
 
+void input(Engine& e, const InputStep& s) {
+  const size_t rows = static_cast<size_t>(e.batch.rows);
+  copy(e.value(s.y, s), e.batch.inputs + rows * static_cast<size_t>(s.before), rows * static_cast<size_t>(s.width) * sizeof(float));
+}
+
 bool run_step(Engine& e, const Step& s) {
   switch (static_cast<Op>(static_cast<int>(s.op))) {
     case Op::embed:
@@ -148,11 +153,14 @@ bool run_step(Engine& e, const Step& s) {
     case Op::select:
       select(e, as<UnaryStep>(s));
       return true;
+    case Op::input:
+      input(e, as<InputStep>(s));
+      return true;
   }
   return true;
 }
 
-/** ids, positions, slots [rows], wanted [outputs], padding to 16 numbers; then for each rope cos and sin [rows, half]. */
+/** ids, positions, slots [rows], wanted [outputs], padding to 16 numbers; for each rope cos and sin [rows, half]; the inputs [rows, width]. */
 void read_batch(Engine& e, const int32_t* data, int rows, int outputs, bool decode) {
   Batch& b = e.batch;
   b.rows = rows;
@@ -169,6 +177,7 @@ void read_batch(Engine& e, const int32_t* data, int rows, int outputs, bool deco
     b.sin[i] = table + size;
     table += 2 * size;
   }
+  b.inputs = table;
 }
 
 bool begin(Engine& e) {

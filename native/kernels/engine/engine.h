@@ -42,6 +42,7 @@ struct Batch {
   const int32_t* wanted;
   const float* cos[MAX_ROPES];
   const float* sin[MAX_ROPES];
+  const float* inputs;
 };
 
 struct Engine {

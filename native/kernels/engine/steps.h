@@ -5,7 +5,7 @@
 
 namespace fb {
 
-enum class Op : int { embed, linear, int8_linear, norm, rotate, attend, activate, add, multiply, scale, softcap, slice, select };
+enum class Op : int { embed, linear, int8_linear, norm, rotate, attend, activate, add, multiply, scale, softcap, slice, select, input };
 
 struct Step {
   double op;
@@ -60,6 +60,11 @@ struct BinaryStep : Step {
 /** scale, softcap: `number`; slice: the first column, of x_width. */
 struct UnaryStep : Step {
   double x, y, width, number, x_width;
+};
+
+/** Copies an input of the batch; `before`: floats a row of the inputs before it. */
+struct InputStep : Step {
+  double y, width, before;
 };
 
 }  // namespace fb

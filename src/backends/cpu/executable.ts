@@ -46,6 +46,8 @@ function freeParameters(door: Door, parameters: readonly PreparedParameter[]): v
   }
 }
 
+type InputNode = Extract<Graph['nodes'][number], { op: 'input' }>
+
 class CpuExecutable implements Executable {
   private readonly door: Door
   private readonly graph: Graph
@@ -56,8 +58,10 @@ class CpuExecutable implements Executable {
   private readonly blocks: Blocks
   private readonly engine: number
   private readonly lengths = new LengthMemory()
-  /** Ids below this are tokens. */
+  /** Ids below this are tokens; 0 where the graph looks nothing up. */
   private readonly vocabulary: number
+  /** The graph's inputs, in the order of RowBatch.inputs. */
+  private readonly inputs: readonly InputNode[]
   private staging = new Int32Array(0)
   private batchBlock = 0
   private batchBytes = 0
@@ -80,6 +84,8 @@ class CpuExecutable implements Executable {
     this.taps = options.taps ?? []
     const embedding = graph.nodes.find((node) => node.op === 'embedding')
     this.vocabulary = embedding?.op === 'embedding' ? graph.parameters[embedding.weight].shape[0] : 0
+    const inputs = graph.nodes.filter((node): node is InputNode => node.op === 'input')
+    this.inputs = inputs.sort((a, b) => a.index - b.index)
     this.fast = options.precision === 'fast'
     this.lowered = lower(graph, this.taps, (parameter) => parameters[parameter].int8 !== undefined)
     this.blocks = new Blocks(door)
@@ -125,23 +131,29 @@ class CpuExecutable implements Executable {
     const rows = batch.ids.length
     const within = (values: Int32Array, limit: number) => values.every((value) => value >= 0 && value < limit)
     const { vocabulary } = this
-    if (rows > 0 && within(batch.ids, vocabulary) && within(batch.outputs, rows))
+    const id = vocabulary > 0 ? batch.ids.find((value) => value < 0 || value >= vocabulary) : undefined
+    if (rows > 0 && id === undefined && within(batch.outputs, rows) && this.hasInputs(batch))
       if (within(batch.positions, MAX_POSITIONS) && within(batch.slots, MAX_SLOTS)) return
-    const id = batch.ids.find((value) => value < 0 || value >= vocabulary)
     throw new BugError(
       id === undefined
-        ? `Cannot run a batch of ${rows} rows: a position, slot or wanted row is out of range`
+        ? `Cannot run a batch of ${rows} rows: a position, slot or wanted row is out of range, or an input has another size`
         : `Cannot run token ${id}: the model has ids 0 to ${vocabulary - 1}`,
       { rows, id },
     )
   }
 
-  /** Copies ids, positions, slots, wanted rows and the rows of each rope to C++ memory. */
+  private hasInputs({ ids, inputs = [] }: RowBatch): boolean {
+    return this.inputs.every((node, i) => inputs[i]?.length === ids.length * node.width)
+  }
+
+  /** Copies ids, positions, slots, wanted rows, inputs and the rows of each rope to C++ memory. */
   private stage(batch: RowBatch): void {
     const rows = batch.ids.length
     const integers = Math.ceil((3 * rows + batch.outputs.length) / 16) * 16
     const ropes = this.graph.ropes.map((spec) => ropeRows(spec, batch, this.lengths))
-    const words = ropes.reduce((sum, { cos }) => sum + 2 * cos.length, integers)
+    const inputs = batch.inputs?.slice(0, this.inputs.length) ?? []
+    const tables = [...ropes.flatMap(({ cos, sin }) => [cos, sin]), ...inputs]
+    const words = tables.reduce((sum, table) => sum + table.length, integers)
     if (this.staging.length < words) this.staging = new Int32Array(words)
     const { staging } = this
     staging.set(batch.ids, 0)
@@ -150,10 +162,9 @@ class CpuExecutable implements Executable {
     staging.set(batch.outputs, 3 * rows)
     const floats = new Float32Array(staging.buffer)
     let at = integers
-    for (const { cos, sin } of ropes) {
-      floats.set(cos, at)
-      floats.set(sin, at + cos.length)
-      at += 2 * cos.length
+    for (const table of tables) {
+      floats.set(table, at)
+      at += table.length
     }
     if (this.batchBytes < words * 4) {
       this.door.kernels.fb_free(this.batchBlock)

@@ -18,6 +18,7 @@ const OPS = [
   'softcap',
   'slice',
   'select',
+  'input',
 ] as const
 const ACTIVATIONS: readonly Activation[] = ['silu', 'gelu', 'gelu_tanh', 'relu']
 const PAGE_POSITIONS = 64
@@ -162,6 +163,8 @@ class Encoder {
     switch (node.op) {
       case 'embedding':
         return this.step('embed', id, [y, this.pointer(node.weight), node.width, node.scale])
+      case 'input':
+        return this.step('input', id, [y, node.width, this.inputFloats(node.index)])
       case 'rmsNorm':
       case 'headNorm':
         return this.norm(id, node)
@@ -184,6 +187,12 @@ class Encoder {
       default:
         return node satisfies never
     }
+  }
+
+  /** Floats a row of the inputs before `index`. */
+  private inputFloats(index: number): number {
+    const before = this.graph.nodes.filter((node) => node.op === 'input' && node.index < index)
+    return before.reduce((sum, node) => sum + node.width, 0)
   }
 
   private norm(id: number, node: Extract<Node, { op: 'rmsNorm' | 'headNorm' }>): number[] {

@@ -45,6 +45,8 @@ class ReferenceExecutable implements Executable {
     switch (node.op) {
       case 'embedding':
         return this.embed(node.weight, node.width, node.scale, batch.ids)
+      case 'input':
+        return batch.inputs![node.index]
       case 'linear':
         return this.linear(value(node.x), rows, node)
       case 'rmsNorm':
