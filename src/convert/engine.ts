@@ -1,10 +1,11 @@
 // The one engine: jobs -> sink, tensor by tensor. The next input is read while the current one is computed; large tensors go through in
 // slices of rows where their job allows it; what is done is journalled with a checksum, so that a killed run goes on where it stopped.
 import type { Journal, JournalEntry, OutputStore } from '../checkpoint/types.ts'
-import type { RawTensor } from '../core/dtypes.ts'
+import { type DType, type RawTensor, rawTensor } from '../core/dtypes.ts'
 import { InterruptedError } from '../core/errors.ts'
 import type { WorkOptions } from '../core/events.ts'
-import type { ComputeJob, CopyJob, Job } from './plan.ts'
+import type { NamedTensor } from '../methods/types.ts'
+import type { ComputeJob, CopyJob, Job, StoredResults } from './plan.ts'
 import { COPY_BYTES, type Place, type TensorSink } from './sink.ts'
 
 /** Input bytes of a slice: large enough for threads, small beside a model. */
@@ -26,6 +27,8 @@ export interface ConvertOptions extends WorkOptions {
   readonly key: string
   /** Input bytes of a slice, where a job can be sliced. */
   readonly sliceBytes?: number
+  /** Runs before the first job, which may need what others have given. */
+  begin?(results: StoredResults): void
   /** Runs after the tensors and before the output appears: config.json and other files. */
   finish?(): Promise<void>
 }
@@ -88,6 +91,7 @@ class Run {
     const finished = await this.resumable()
     const places = [...finished.values()].flatMap((f) => f.places)
     await this.sink.open(places)
+    this.options.begin?.({ read: (job) => this.readBack(finished.get(job)) })
     const left = this.jobs.filter((job) => !finished.has(job.name))
     for (const job of this.jobs) if (finished.has(job.name)) this.done += job.inputBytes
     const resumed = this.jobs.length - left.length
@@ -97,9 +101,10 @@ class Run {
       this.checkSignal()
       const current = next
       next = this.prefetch(left[i + 1])
-      const made = await (job.action === 'copy' ? this.copy(job) : this.compute(job, current))
+      const made = await this.run(job, current)
       places.push(...made)
       await this.journal.append({ job: job.name, places: made })
+      finished.set(job.name, { job: job.name, places: made })
       this.done += job.inputBytes
       this.progress(job.name, this.done)
     }
@@ -112,7 +117,7 @@ class Run {
 
   /** Starts reading a job's (first) input. */
   private prefetch(job: Job | undefined): Promise<RawTensor> | undefined {
-    if (!job || job.action === 'copy') return undefined
+    if (!job || job.action === 'copy' || job.action === 'calibrate') return undefined
     return hold(job.load(...slicesOf(job, this.sliceBytes)[0]))
   }
 
@@ -137,6 +142,11 @@ class Run {
     })
   }
 
+  private async run(job: Job, input: Promise<RawTensor> | undefined): Promise<Finished['places']> {
+    if (job.action === 'copy') return this.copy(job)
+    return job.action === 'calibrate' ? this.write(await job.run()) : this.compute(job, input)
+  }
+
   private async copy(job: CopyJob): Promise<Finished['places']> {
     const place = this.sink.place(job.output, job.inputBytes)
     let crc = 0
@@ -152,8 +162,12 @@ class Run {
   private async compute(job: ComputeJob, first: Promise<RawTensor> | undefined): Promise<Finished['places']> {
     const slices = slicesOf(job, this.sliceBytes)
     if (slices.length > 1) return this.computeSliced(job, slices, first)
+    return this.write(await job.run(await first!, 0))
+  }
+
+  private async write(tensors: readonly NamedTensor[]): Promise<Finished['places']> {
     const made: (Place & { crc: number })[] = []
-    for (const { name, tensor } of await job.run(await first!, 0)) {
+    for (const { name, tensor } of tensors) {
       const place = this.sink.place({ name, dtype: tensor.dtype, shape: tensor.shape }, tensor.data.byteLength)
       await this.sink.write(place, 0, tensor.data)
       made.push({ ...place, crc: this.output.checksum(tensor.data) })
@@ -195,6 +209,21 @@ class Run {
         finished.set(candidate.job, candidate)
     }
     return finished
+  }
+
+  private async readBack(finished: Finished | undefined): Promise<NamedTensor[] | undefined> {
+    if (!finished) return undefined
+    const tensors: NamedTensor[] = []
+    for (const { name, dtype, shape, file, at, bytes } of finished.places) {
+      const source = await this.output.reopen(file)
+      try {
+        // A job's results are tensors in memory, so the container's spelling is a DType.
+        tensors.push({ name, tensor: rawTensor(dtype as DType, shape, await source.read(at, bytes)) })
+      } finally {
+        await source.close()
+      }
+    }
+    return tensors
   }
 
   private async isIntact({ places }: Finished): Promise<boolean> {

@@ -37,7 +37,20 @@ export interface ComputeJob extends JobBase {
   run(input: RawTensor, firstRow: number): Promise<readonly NamedTensor[]>
 }
 
-export type Job = CopyJob | ComputeJob
+/** One tensor that comes out of the work on many (a block and its calibration data), which reads for itself. */
+export interface CalibrateJob extends JobBase {
+  readonly action: 'calibrate'
+  readonly outputs: readonly OutputTensor[] | undefined
+  run(): Promise<readonly NamedTensor[]>
+}
+
+/** Results that are written already, by this run or an interrupted one. */
+export interface StoredResults {
+  /** The stored tensors of a job; undefined where it is not done. */
+  read(job: string): Promise<readonly NamedTensor[] | undefined>
+}
+
+export type Job = CopyJob | ComputeJob | CalibrateJob
 
 /** Outputs of a job where they are known before it runs. */
 export function outputsOf(job: Job): readonly OutputTensor[] | undefined {
