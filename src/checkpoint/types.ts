@@ -61,6 +61,17 @@ export interface ByteSink {
   close(): Promise<void>
 }
 
+/** A file for values that do not fit into memory; gone with the process. */
+export interface ScratchFile {
+  write(offset: number, bytes: Uint8Array): Promise<void>
+  read(offset: number, length: number): Promise<Uint8Array>
+  remove(): Promise<void>
+}
+
+export interface ScratchStore {
+  create(): Promise<ScratchFile>
+}
+
 /** One line of a journal: flat, or nested, plain data. */
 export type JournalEntry = { readonly [key: string]: unknown }
 
@@ -89,6 +100,8 @@ export interface OutputStore {
   /** Opens what was written so far under this store, for assembling. */
   reopen(file: string): Promise<ByteSource>
   remove(file: string): Promise<void>
+  /** Room for values on the way to the output; removed with what an interrupted run left, and on commit. */
+  readonly scratch?: ScratchStore
   /** Running CRC-32 over what is written, to check it when a run is resumed. */
   checksum(bytes: Uint8Array, before?: number): number
   /** Renames to the final name; replaces an existing one only with `force`, and then whole or not at all. */

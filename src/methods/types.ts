@@ -4,7 +4,9 @@ import type { ByteSource } from '../checkpoint/types.ts'
 import type { DType, FloatDType, RawTensor } from '../core/dtypes.ts'
 import type { JsonObject } from '../core/json.ts'
 import type { QuantizerKernels } from '../core/kernels.ts'
+import type { Graph } from '../graph/types.ts'
 import type { QuantizedWeight } from '../weights/weight.ts'
+import type { BlockMethod } from './calibration.ts'
 
 export type { QuantizerKernels } from '../core/kernels.ts'
 
@@ -16,6 +18,8 @@ export interface TensorInfo {
   readonly dtype: string
   /** `linear`: a plain nn.Linear's weight; `embedding`: the token table; `other`: norms, biases, buffers. */
   readonly role: 'linear' | 'head' | 'embedding' | 'other'
+  /** Path of the parameter in the graph; undefined for tensors that the model does not know. */
+  readonly path?: string
 }
 
 /** What the planning of a method may ask about the model. */
@@ -35,12 +39,16 @@ export interface ModelInfo {
   readonly ggufArchitecture?: string
   /** Experts of each mixture layer; absent or 0 for dense models. */
   readonly experts?: number
+  /** The model's graph: what feeds what. */
+  readonly graph?: Graph
 }
 
 /** What becomes of one tensor. `settings` is the method's own, opaque to everybody else. */
 export type TensorPlan<S> =
   | { readonly action: 'quantize'; readonly settings: S; readonly note?: string }
   | { readonly action: 'keep'; readonly reason?: string }
+  /** Stays float, but its values change with those that are quantised (scope `block`): a norm, a bias. `dtype`: what it becomes. */
+  | { readonly action: 'adjust'; readonly dtype?: FloatDType; readonly reason?: string }
 
 export interface QuantizationPlan<S> {
   /** One entry a tensor, in order. A linear that is kept must have a reason. */
@@ -175,7 +183,10 @@ export interface Method<C = unknown, S = unknown> {
   /** Float dtype of every model that it makes, whatever the source's is; absent: the source's, or what `--dtype` says. */
   readonly floatDtype?: FloatDType
   plan(tensors: readonly TensorInfo[], model: ModelInfo, config: C): QuantizationPlan<S>
+  /** Quantises one tensor on its own; for scope `block`, without data: what merging and conversion do. */
   quantize(input: QuantizeInput<S>): Promise<QuantizedWeight>
+  /** For scope `block`: how a decoder block is quantised with calibration data. */
+  readonly block?: BlockMethod<C, S>
   /**
    * Rows that can be quantised on their own, or a multiple of them: the bytes of the stored tensors are then those of the slices joined.
    * Undefined where only the whole tensor will do.

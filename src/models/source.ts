@@ -165,7 +165,7 @@ export function tensorInfos(source: ModelSource): { infos: TensorInfo[]; stored:
     const kind = found?.parameter.kind
     const role =
       found?.parameter.path === 'lm_head.weight' ? 'head' : kind === undefined || kind === 'vector' ? 'other' : kind
-    infos.push({ name: tensor.name, shape: tensor.shape, dtype: tensor.dtype, role })
+    infos.push({ name: tensor.name, shape: tensor.shape, dtype: tensor.dtype, role, path: found?.parameter.path })
     stored.push(tensor)
   }
   return { infos, stored }
@@ -184,6 +184,7 @@ export function modelInfo(source: ModelSource): ModelInfo {
     dtype: modelDtype(source.configJson, source.checkpoint),
     container: source.checkpoint.format,
     ggufArchitecture: source.family.ggufArchitecture,
+    graph: source.graph,
   }
 }
 

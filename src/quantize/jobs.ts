@@ -1,6 +1,6 @@
 // From a method's plan to the engine's jobs: what is quantised, what is cast, what is copied byte for byte.
 import type { Checkpoint, StoredTensor } from '../checkpoint/types.ts'
-import type { ComputeJob, CopyJob, Job } from '../convert/plan.ts'
+import type { CalibrateJob, ComputeJob, CopyJob, Job } from '../convert/plan.ts'
 import { copyJob } from '../convert/save.ts'
 import { type DType, type FloatDType, isFloat, type RawTensor, rawTensor } from '../core/dtypes.ts'
 import { FileError } from '../core/errors.ts'
@@ -15,6 +15,8 @@ export interface JobOptions {
   warn?(message: string): void
   /** The checkpoint computes its tensors (a view): each is read once, whole. */
   readonly isView?: boolean
+  /** Jobs of the tensors that a block session gives, by name. */
+  readonly calibrated?: ReadonlyMap<string, CalibrateJob>
 }
 
 /** One job a tensor, in the order given. */
@@ -26,6 +28,8 @@ export function quantizeJobs<S>(
   options: JobOptions,
 ): Job[] {
   return infos.map((info, i) => {
+    const made = options.calibrated?.get(info.name)
+    if (made) return made
     const step = plan.tensors[i]
     if (step.action === 'quantize') return quantizeJob(checkpoint, info, method, step.settings, options)
     if (options.dtype && isFloat(info.dtype) && info.dtype !== options.dtype)

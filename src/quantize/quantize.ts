@@ -17,6 +17,7 @@ import { withDtype } from '../models/cast.ts'
 import { ggufTokenizerOf } from '../models/gguf/tokenizer.ts'
 import { ggufView } from '../models/gguf/view.ts'
 import { type ModelSource, modelDtype, modelInfo, tensorInfos } from '../models/source.ts'
+import { type Calibrated, type CalibrationSetup, calibratedJobs } from './calibrated.ts'
 import { quantizeJobs } from './jobs.ts'
 
 export interface QuantizeResult {
@@ -46,6 +47,8 @@ export interface QuantizeOptions extends WorkOptions {
   readonly ggufTokenizer?: ReadonlyMap<string, GgufValue>
   /** `--pre`: overrides the look-up of `tokenizer.ggml.pre`. */
   readonly pre?: string
+  /** Data and device of a method that calibrates; required to run it, not to plan it. */
+  readonly calibration?: CalibrationSetup
   /** Anything else that decides the result (hash of an importance matrix ...), for resuming. */
   readonly fingerprint?: unknown
 }
@@ -56,6 +59,8 @@ export interface QuantizeWork {
   readonly infos: readonly TensorInfo[]
   readonly jobs: readonly Job[]
   readonly warnings: readonly string[]
+  /** The session of a method that works block by block. */
+  readonly calibrated?: Calibrated
   sink(output: OutputStore): TensorSink
   /** Files beside the tensors. */
   finish(output: OutputStore): Promise<void>
@@ -98,16 +103,19 @@ export async function quantizeModel(
     method.floatDtype ?? options.dtype,
     options.maxShardBytes,
     options.fingerprint,
+    options.calibration && (await idsHash(options.calibration)),
     jobs.map((job) => [job.name, job.action, outputsOf(job)]),
   ])
   const { onEvent, signal } = options
   const result = await convert(jobs, work.sink(output), output, {
     name: 'quantize',
     key,
-    onEvent,
+    // Blocks take minutes where bytes take nothing: their own progress says more.
+    onEvent: work.calibrated ? (event) => event.event !== 'progress' && onEvent?.(event) : onEvent,
     signal,
+    begin: (results) => work.calibrated?.begin(results, output),
     finish: () => work.finish(output),
-  })
+  }).finally(() => work.calibrated?.end())
   const weights = infos.reduce((sum, t) => sum + elementCount(t.shape), 0)
   return {
     out: output.name,
@@ -116,12 +124,17 @@ export async function quantizeModel(
     quantized: plan.tensors.filter((t) => t.action === 'quantize').length,
     skipped: infos.flatMap(({ name }, i) => {
       const step = plan.tensors[i]
-      return step.action === 'keep' && step.reason ? [{ name, reason: step.reason }] : []
+      return step.action !== 'quantize' && step.reason ? [{ name, reason: step.reason }] : []
     }),
     warnings: [...work.warnings, ...said],
     resumed: result.resumed,
     elapsedMs: performance.now() - started,
   }
+}
+
+/** The calibration data decides the result. */
+async function idsHash({ ids }: CalibrationSetup): Promise<string> {
+  return workKey([ids.length, ids.blocks.map((block) => [...block])])
 }
 
 async function refuseQuantized(source: ModelSource, method: Method): Promise<void> {
@@ -155,7 +168,9 @@ async function planSafetensors(
   const plan = method.plan(infos, modelInfo(source), config)
   const { floatDtype } = method
   const dtype = floatDtype ?? options.dtype
-  const jobs = quantizeJobs(checkpoint, infos, method, plan, { ...options, dtype })
+  const calibrated =
+    method.block && calibratedJobs({ source, infos, method, config, plan, options: { ...options, dtype } })
+  const jobs = quantizeJobs(checkpoint, infos, method, plan, { ...options, dtype, calibrated: calibrated?.jobs })
   const outputs = jobs.map(outputsOf)
   const sinkOptions = {
     metadata: new Map([['format', 'pt']]),
@@ -166,7 +181,8 @@ async function planSafetensors(
   return {
     plan,
     infos,
-    jobs,
+    jobs: calibrated ? inOrder(jobs, calibrated) : jobs,
+    calibrated,
     warnings: [...source.warnings, ...dtypeWarnings(source, method, options), ...plan.warnings],
     sink: (output) =>
       known
@@ -188,6 +204,12 @@ function dtypeWarnings(source: ModelSource, { name, floatDtype }: Method, option
   if (options.dtype && options.dtype !== floatDtype)
     return [`${made}: the dtype ${torchName(options.dtype)} is not followed`]
   return given === floatDtype ? [] : [`${made}: the floats of this ${torchName(given)} model are cast`]
+}
+
+/** What needs no data first, then block by block. */
+function inOrder(jobs: readonly Job[], calibrated: Calibrated): Job[] {
+  const { jobs: made } = calibrated
+  return [...jobs.filter((job) => !made.has(job.name)), ...made.values()]
 }
 
 /** config.json with the quantization_config added, and the dtype under the spelling that is there. */

@@ -2,11 +2,12 @@
 //   OUT.fewbit-partial/lock            process that is writing
 //   OUT.fewbit-partial/journal.jsonl   what is done
 //   OUT.fewbit-partial/files/          the output itself
+//   OUT.fewbit-partial/scratch/        values that do not fit into memory
 import { type FileHandle, mkdir, open, realpath, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { FileError } from '../../core/errors.ts'
-import type { ByteSink, ByteSource, Journal, OutputStore } from '../types.ts'
+import type { ByteSink, ByteSource, Journal, OutputStore, ScratchFile, ScratchStore } from '../types.ts'
 import { openFile } from './files.ts'
 import { DiskJournal, readJournal } from './journal.ts'
 import { giveLock, takeLock } from './lock.ts'
@@ -44,6 +45,35 @@ class DiskSink implements ByteSink {
     } finally {
       await this.handle.close()
     }
+  }
+}
+
+class DiskScratch implements ScratchFile {
+  private readonly sink: DiskSink
+  private readonly handle: FileHandle
+  private readonly path: string
+  constructor(handle: FileHandle, path: string) {
+    this.sink = new DiskSink(handle, path)
+    this.handle = handle
+    this.path = path
+  }
+  write(offset: number, bytes: Uint8Array): Promise<void> {
+    return this.sink.writeAt(offset, bytes)
+  }
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    const bytes = new Uint8Array(length)
+    let done = 0
+    while (done < length) {
+      const { bytesRead } = await this.handle.read(bytes, done, Math.min(length - done, WRITE_BYTES), offset + done)
+      if (bytesRead === 0)
+        throw new FileError(`Cannot read "${this.path}": it is shorter than written`, { file: this.path })
+      done += bytesRead
+    }
+    return bytes
+  }
+  async remove(): Promise<void> {
+    await this.handle.close()
+    await rm(this.path, { force: true })
   }
 }
 
@@ -98,6 +128,8 @@ class DiskOutput implements OutputStore {
   readonly partial: string
   private readonly files: string
   private readonly force: boolean
+  readonly scratch: ScratchStore = { create: () => this.createScratch() }
+  private scratchFiles = 0
   private current: DiskJournal | undefined
   private locked = false
 
@@ -143,6 +175,7 @@ class DiskOutput implements OutputStore {
     const entries = await readJournal(path, key)
     const discarded = entries === undefined && (await exists(path))
     if (!entries) await this.dropFiles()
+    await rm(join(this.partial, 'scratch'), { recursive: true, force: true })
     this.current = await DiskJournal.begin(path, key, entries ?? [], discarded)
     return this.current
   }
@@ -153,6 +186,17 @@ class DiskOutput implements OutputStore {
     try {
       if (dirname(path) !== this.files) await mkdir(dirname(path), { recursive: true })
       return new DiskSink(await open(path, flags), path)
+    } catch (cause) {
+      throw writeError(path, cause)
+    }
+  }
+
+  private async createScratch(): Promise<ScratchFile> {
+    const folder = join(this.partial, 'scratch')
+    const path = join(folder, String(this.scratchFiles++))
+    try {
+      await mkdir(folder, { recursive: true })
+      return new DiskScratch(await open(path, 'w+'), path)
     } catch (cause) {
       throw writeError(path, cause)
     }

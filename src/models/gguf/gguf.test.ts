@@ -68,7 +68,7 @@ async function converted(source: ModelSource, type: string) {
       const step = plan.tensors[i]
       const tensor = await readTensor(view, name)
       const dims = [...shape].reverse()
-      if (step.action === 'keep') return { name, dims, type: dtype, data: tensor.data }
+      if (step.action !== 'quantize') return { name, dims, type: dtype, data: tensor.data }
       const weight = await gguf.quantize({ name, tensor, settings: step.settings })
       return {
         name,
