@@ -84,6 +84,22 @@ export class BitsAndBytesConfig extends QuantizationConfig {
   }
 }
 
+/** Options of EETQ, which is int8. */
+export interface EetqOptions {
+  readonly bits?: 8
+  readonly weights?: 'int8'
+  readonly modulesToNotConvert?: readonly string[] | null
+  /** Byte order of the file: `sm80` (default), or `sm70` for Volta. */
+  readonly arrangement?: 'sm80' | 'sm70'
+  readonly allowNonFinite?: boolean
+}
+
+export class EetqConfig extends QuantizationConfig {
+  constructor(options: EetqOptions = {}) {
+    super('eetq', { ...options })
+  }
+}
+
 /** Options of HQQ; `axis` 1 groups along the columns of a row. */
 export interface HqqOptions {
   readonly bits?: number

@@ -2,6 +2,7 @@
 import { UsageError } from '../core/errors.ts'
 import { aqlm } from './aqlm/index.ts'
 import { bitsandbytes } from './bitsandbytes/index.ts'
+import { eetq } from './eetq/index.ts'
 import { gguf } from './gguf/index.ts'
 import { hqq } from './hqq/index.ts'
 import type { Method } from './types.ts'
@@ -17,6 +18,7 @@ export function registerMethod<C, S>(method: Method<C, S>): void {
 
 registerMethod(aqlm)
 registerMethod(bitsandbytes)
+registerMethod(eetq)
 registerMethod(gguf)
 registerMethod(hqq)
 
