@@ -6,13 +6,14 @@ import { compileModel } from '../../test/support/models.ts'
 import { fixtureTensors } from '../../test/support/tensors.ts'
 import { readTokenizer } from '../../test/support/tokenizer-fixtures.ts'
 import type { Executable } from '../backends/types.ts'
+import { textPieces } from '../text/pieces.ts'
 import { tokenizerFromJson } from '../text/tokenizer.ts'
 import { evaluateDivergence } from './divergence.ts'
 import { score } from './forward.ts'
 import { negativeLogLikelihoods } from './likelihood.ts'
 import { evaluatePerplexity } from './perplexity.ts'
 import { planWindows, type Window } from './recipes.ts'
-import { evaluationIds, evaluationPieces, llamaIds } from './text.ts'
+import { evaluationIds, llamaIds } from './text.ts'
 
 interface Reference {
   readonly windows_begin_end_target_counted_loss: [number, number, number, number, number][]
@@ -98,7 +99,7 @@ describe('recipe llama', () => {
 
 describe('an evaluation text', () => {
   test('is cut at lines that are only <|endoftext|>', () => {
-    expect(evaluationPieces(' a\nb \n<|endoftext|>\n\n  <|endoftext|> \nc <|endoftext|>\n')).toEqual([
+    expect(textPieces(' a\nb \n<|endoftext|>\n\n  <|endoftext|> \nc <|endoftext|>\n')).toEqual([
       'a\nb',
       'c <|endoftext|>',
     ])

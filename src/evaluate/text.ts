@@ -1,31 +1,13 @@
 // Evaluation text -> ids, as each recipe reads a file.
+import { SEPARATOR, textPieces } from '../text/pieces.ts'
 import type { Tokenizer } from '../text/types.ts'
 import type { RecipeName } from './recipes.ts'
-
-const SEPARATOR = '<|endoftext|>'
-
-/** Pieces between lines that are only `<|endoftext|>`, each stripped; empty ones are dropped. */
-export function evaluationPieces(text: string): string[] {
-  const pieces: string[] = []
-  let lines: string[] = []
-  const flush = () => {
-    const piece = lines.join('\n').trim()
-    if (piece) pieces.push(piece)
-    lines = []
-  }
-  for (const line of text.split('\n')) {
-    if (line.trim() === SEPARATOR) flush()
-    else lines.push(line)
-  }
-  flush()
-  return pieces
-}
 
 /** Ids of a text file: each piece without special tokens, ended by `<|endoftext|>`, or by `eosId` where the vocabulary has none. */
 export function evaluationIds(text: string, tokenizer: Tokenizer, eosId: number | undefined): number[] {
   const end = tokenizer.idOf(SEPARATOR) ?? eosId
   const out: number[] = []
-  for (const piece of evaluationPieces(text)) {
+  for (const piece of textPieces(text)) {
     for (const id of tokenizer.encode(piece, { addSpecialTokens: false })) out.push(id)
     if (end !== undefined) out.push(end)
   }

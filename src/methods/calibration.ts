@@ -79,7 +79,7 @@ export interface CalibrationRules {
   readonly cut: 'joined' | 'short-samples'
   /** Tokens of a block. */
   readonly length: number
-  /** Samples (`short-samples`) or blocks (`joined`) that are used at most; undefined: all. */
+  /** Samples that are used at most; undefined: all. */
   readonly samples?: number
 }
 
