@@ -1,7 +1,9 @@
 // The public API. Nothing heavy is loaded before it is used.
-export { AutoModelForCausalLM, AutoTokenizer } from './api/auto.ts'
+export { AutoModelForCausalLM, AutoTokenizer, quantizePretrained } from './api/auto.ts'
+export type { CalibrationRequest } from './api/calibration.ts'
 export type { ModelLocation, OutputLocation } from './api/location.ts'
 export type { CausalLM, LoadOptions } from './api/model.ts'
+export type { QuantizePretrainedOptions } from './api/quantize.ts'
 export type { SaveOptions } from './api/save.ts'
 export { blobFiles } from './checkpoint/blob.ts'
 export type { FileSet } from './checkpoint/types.ts'

@@ -1,7 +1,11 @@
 // The doors of the library. What stands behind them is loaded when one is opened, so that importing fewbit costs next to nothing.
+
+import type { QuantizationConfig } from '../methods/configs.ts'
+import type { QuantizeResult } from '../quantize/quantize.ts'
 import type { Tokenizer } from '../text/types.ts'
-import { filesAt, type ModelLocation } from './location.ts'
+import { filesAt, type ModelLocation, type OutputLocation } from './location.ts'
 import type { CausalLM, LoadOptions } from './model.ts'
+import type { QuantizePretrainedOptions } from './quantize.ts'
 
 /** As transformers' AutoModelForCausalLM. */
 export const AutoModelForCausalLM = {
@@ -18,4 +22,14 @@ export const AutoTokenizer = {
     const { tokenizerOf } = await import('./tokenizer.ts')
     return tokenizerOf(await filesAt(location))
   },
+}
+
+/** Quantises the model at `from` into `to`; a run that was interrupted goes on where it stopped. Throws FewbitError. */
+export async function quantizePretrained(
+  from: ModelLocation,
+  to: OutputLocation,
+  config: QuantizationConfig,
+  options?: QuantizePretrainedOptions,
+): Promise<QuantizeResult> {
+  return (await import('./quantize.ts')).quantizePretrained(from, to, config, options)
 }

@@ -50,6 +50,14 @@ export function floatDtype(name: string): FloatDType {
 export async function withQuantization(source: ModelSource, config: QuantizationConfig): Promise<OpenedModel> {
   const { method } = config
   if (source.method) return checkSameMethod(source, source.method.name, config)
+  if (method.block)
+    throw new UnsupportedError(
+      `${method.name} cannot quantise while loading: it works through calibration data first`,
+      {
+        method: method.name,
+        hint: 'quantizePretrained(model, out, config, { calibration: { file } }), or fewbit quantize',
+      },
+    )
   const loaded = method.loadFiles ? await method.loadFiles(config.parse(), openPath) : config.parse()
   const isView = method.container === 'gguf' && source.checkpoint.format !== 'gguf'
   const target = isView

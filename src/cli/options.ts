@@ -34,6 +34,16 @@ export function number(
   }
 }
 
+/** `900MB`, `5GB` (powers of 1000, as save_pretrained reads them), or bytes. */
+export function byteSize(name: string): (text: string) => number {
+  return (text) => {
+    const match = /^(\d+(?:\.\d+)?)\s*(KB|MB|GB|TB)?$/i.exec(text)
+    const unit = { KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 }[match?.[2]?.toUpperCase() ?? ''] ?? 1
+    if (match) return Number(match[1]) * unit
+    throw new UsageError(`--${name} is "${text}", expected bytes or a size such as 900MB`, { flag: name, actual: text })
+  }
+}
+
 /** One of a closed list. */
 export function oneOf(name: string, legal: readonly string[]): (text: string) => string {
   return (text) => {

@@ -13,6 +13,8 @@ export const PACKAGE_ROOT: string = packageRoot()
 export const EMBEDDED_MODEL: string = join(PACKAGE_ROOT, 'models', 'stories-7m')
 export const EVALUATION_TEXT: string = join(PACKAGE_ROOT, 'models', 'data', 'eval.txt')
 
+export const CALIBRATION_CHATS: string = join(PACKAGE_ROOT, 'models', 'data', 'calibration.json')
+
 /** What the user typed for MODEL as a path: `embedded` is the model that comes with fewbit. */
 export function modelPath(name: string): string {
   return name === 'embedded' ? EMBEDDED_MODEL : name

@@ -1,5 +1,6 @@
 // `fewbit quantize MODEL --method M -o OUT`: parses the method's flags, plans, and runs the streaming engine.
 import { readFile } from 'node:fs/promises'
+import { calibrationFor } from '../../api/calibration.ts'
 import { openPath } from '../../api/location.ts'
 import { floatDtype } from '../../api/open.ts'
 import { openQuantizers } from '../../backends/index.ts'
@@ -10,8 +11,9 @@ import { methodNamed, methods } from '../../methods/index.ts'
 import type { Method, MethodFlags } from '../../methods/types.ts'
 import type { ModelSource } from '../../models/source.ts'
 import { type QuantizeOptions, type QuantizeResult, quantizeModel } from '../../quantize/quantize.ts'
+import { CALIBRATION_OPTIONS, calibrationRequest } from '../calibration.ts'
 import { command } from '../command.ts'
-import { number, RUN_OPTIONS } from '../options.ts'
+import { byteSize, number, RUN_OPTIONS } from '../options.ts'
 import { modelPath } from '../paths.ts'
 import { formatBytes, formatSeconds } from '../progress.ts'
 import { deviceOf, openSource } from '../session.ts'
@@ -78,21 +80,14 @@ export async function parsedMethod(
   return { method, stored, config: method.loadFiles ? await method.loadFiles(parsed, openPath) : parsed }
 }
 
-/** `900MB`, `5GB` (powers of 1000, as save_pretrained reads them), or bytes. */
-function shardBytes(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*(KB|MB|GB|TB)?$/i.exec(text)
-  const unit = { KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 }[match?.[2]?.toUpperCase() ?? ''] ?? 1
-  if (!match)
-    throw new UsageError(`--max-shard-size is "${text}", expected bytes or a size such as 900MB`, {
-      flag: 'max-shard-size',
-    })
-  return Number(match[1]) * unit
-}
-
 export const OUTPUT_OPTIONS = [
   { flags: '-o, --out <path>', description: 'where to write: a folder, or a file ending in .gguf' },
   { flags: '--force', description: 'replace what is there' },
-  { flags: '--max-shard-size <size>', description: 'split the weights into files of this size', parse: shardBytes },
+  {
+    flags: '--max-shard-size <size>',
+    description: 'split the weights into files of this size',
+    parse: byteSize('max-shard-size'),
+  },
 ] as const
 
 /** What the flags say about the work besides the method. */
@@ -129,6 +124,7 @@ export default command({
     ...METHOD_OPTIONS,
     ...OUTPUT_OPTIONS,
     { flags: '--dtype <name>', description: 'cast floats first: float32, float16, bfloat16' },
+    ...CALIBRATION_OPTIONS,
     ...RUN_OPTIONS,
   ],
   passUnknown: true,
@@ -146,12 +142,14 @@ export default command({
     const source = await openSource(args[0]!, output)
     try {
       const { device, threads } = deviceOf(options)
+      const work = { device, threads, signal, onEvent: output.event }
+      const request = await calibrationRequest(source, method, options, output)
       const store = await outputStore(out, { force: Boolean(options.force), single, source: modelPath(args[0]!) })
       const result = await quantizeModel(source, method, config, store, {
         ...(await quantizeOptions(source, method, options)),
-        kernels: await openQuantizers(device, { threads, signal }),
-        signal,
-        onEvent: output.event,
+        calibration: await calibrationFor(source, method, config, request, work),
+        kernels: await openQuantizers(device, work),
+        ...work,
       })
       output.result({ ...result, out }, describeResult(result, out))
     } finally {
