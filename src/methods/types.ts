@@ -5,6 +5,7 @@ import type { DType, FloatDType, RawTensor } from '../core/dtypes.ts'
 import type { JsonObject } from '../core/json.ts'
 import type { QuantizerKernels } from '../core/kernels.ts'
 import type { Graph } from '../graph/types.ts'
+import type { Scheme } from '../weights/scheme.ts'
 import type { QuantizedWeight } from '../weights/weight.ts'
 import type { BlockMethod } from './calibration.ts'
 
@@ -123,6 +124,8 @@ export interface StoredLayout<C, S> {
   isStored(name: string, reader: StoredReader<C>): boolean
   /** Reads the weight `name` of logical shape [N, K]. */
   read(name: string, shape: readonly number[], reader: StoredReader<C>): Promise<QuantizedWeight>
+  /** The scheme that `read` will give, from shapes and descriptions only; absent where nobody needs to know it beforehand. */
+  schemeOf?(name: string, shape: readonly number[], reader: StoredReader<C>): Promise<Scheme>
   /** The settings with which `write` gives the tensors that `read` was given, where the file and not the config holds them. */
   readSettings?(name: string, reader: StoredReader<C>): Promise<S>
 }

@@ -13,6 +13,7 @@ import type {
   StoredReader,
   TensorInfo,
 } from '../methods/types.ts'
+import type { Scheme } from '../weights/scheme.ts'
 import { denseWeight, type QuantizedWeight } from '../weights/weight.ts'
 import { familyOf, MODEL_FAMILIES } from './auto.ts'
 import { resolveTie, withPrefixes } from './canonical.ts'
@@ -36,6 +37,8 @@ export interface ModelSource {
   readonly methodConfig: unknown
   /** Where each parameter of the graph is stored, in its order. */
   readonly parameters: readonly PlannedParameter[]
+  /** The scheme that parameter `index` has, before its codes are read; undefined where its method does not tell. */
+  schemeOf(index: number): Promise<Scheme | undefined>
   /** Reads parameter `index` of the graph; codes are unpacked (or made) by `kernels` where they are given. */
   load(index: number, kernels?: QuantizerKernels): Promise<QuantizedWeight>
   /** Files beside config.json and the weights where the checkpoint's folder has none of them: a GGUF file seen as a folder. */
@@ -109,6 +112,10 @@ function planned({ checkpoint, family, config, configJson, warnings, stored }: O
     methodConfig: stored?.config,
     parameters,
     warnings,
+    schemeOf: async (index) => {
+      const { name, parameter, quantized } = parameters[index]
+      return quantized ? stored?.method.stored.schemeOf?.(name, parameter.shape, reader) : undefined
+    },
     load: async (index, kernels) =>
       loadParameter(parameters[index], checkpoint, stored?.method, kernels ? { ...reader, kernels } : reader),
   }

@@ -5,6 +5,7 @@ import { type FloatDType, TORCH_DTYPES } from '../core/dtypes.ts'
 import { UsageError } from '../core/errors.ts'
 import { methodNamed } from '../methods/index.ts'
 import { dequantizedSource } from '../models/dequantized.ts'
+import { withKeptCodes } from '../models/gguf/kept-codes.ts'
 import type { ModelSource } from '../models/source.ts'
 import { type QuantizeOptions, type QuantizeResult, quantizeModel } from './quantize.ts'
 import { writeFloat } from './write-float.ts'
@@ -50,6 +51,25 @@ export async function convertModel(
   }
   const method = methodNamed('gguf')
   const config = method.parseConfig(method.fromFlags({ ...options.ggufConfig, type: target.type }))
-  const from = isGguf || !source.method ? source : await dequantizedSource(source, { kernels })
-  return quantizeModel(from, method, config, output, options)
+  if (isGguf || !source.method) return quantizeModel(source, method, config, output, options)
+  const float = await dequantizedSource(source, { kernels })
+  return quantizeModel(float, method, config, output, {
+    ...options,
+    adaptView: codesKept(source, target.type, options),
+  })
+}
+
+/** For a type that some weights of `source` can be written as with their codes: the view in which they are. */
+function codesKept(
+  source: ModelSource,
+  type: string,
+  { kernels, onEvent }: ConvertOptions,
+): QuantizeOptions['adaptView'] {
+  if (type !== 'q4_1') return undefined
+  return async (view) => {
+    const { view: adapted, kept } = await withKeptCodes(view, source, 'Q4_1', kernels)
+    if (kept.length > 0)
+      onEvent?.({ event: 'step', name: 'keep codes', done: kept.length, total: source.parameters.length })
+    return adapted
+  }
 }

@@ -49,6 +49,8 @@ export interface QuantizeOptions extends WorkOptions {
   readonly pre?: string
   /** Data and device of a method that calibrates; required to run it, not to plan it. */
   readonly calibration?: CalibrationSetup
+  /** Changes the GGUF view of a model folder before it is planned. */
+  adaptView?(view: Checkpoint): Promise<Checkpoint>
   /** Anything else that decides the result (hash of an importance matrix ...), for resuming. */
   readonly fingerprint?: unknown
 }
@@ -229,12 +231,13 @@ async function planGguf(
   const isFolder = source.checkpoint.format !== 'gguf'
   const isConverters = isFolder && rules.isConverters(config)
   const made = isFolder && !options.ggufTokenizer ? await ggufTokenizerOf(source, options.pre) : undefined
-  const view = isFolder
+  const seen = isFolder
     ? await ggufView(source, {
         tokenizer: options.ggufTokenizer ?? made?.metadata,
         fileType: isConverters ? rules.fileType(config) : undefined,
       })
     : source.checkpoint
+  const view = (await options.adaptView?.(seen)) ?? seen
   const metadata = ggufMetadata(view)
   const infos = [...view.tensors.values()].map(ggufInfo)
   const plan = method.plan(infos, modelInfo(source), config)

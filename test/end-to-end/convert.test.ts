@@ -9,10 +9,12 @@ import { tokenizerOf } from '../../src/api/tokenizer.ts'
 import { localFiles } from '../../src/checkpoint/node/files.ts'
 import { outputStore } from '../../src/checkpoint/node/output.ts'
 import { UsageError } from '../../src/core/errors.ts'
+import { toFloat32 } from '../../src/core/half.ts'
 import type { QuantizerKernels } from '../../src/core/kernels.ts'
 import { dequantizedSource } from '../../src/models/dequantized.ts'
 import { readTensor } from '../../src/models/source.ts'
 import { convertModel, parseTarget } from '../../src/quantize/convert.ts'
+import { decode } from '../../src/weights/weight.ts'
 import { DOORS } from '../support/doors.ts'
 import { FIXTURES } from '../support/tensors.ts'
 
@@ -112,6 +114,31 @@ describe('a quantised model is restored', () => {
     const types = new Set([...(await tensors(out)).values()].map((text) => text.split(' ')[0]))
     expect(types).toEqual(new Set(['Q8_0', 'F32']))
   })
+})
+
+describe('HQQ groups along rows become Q4_1 with the same codes', async () => {
+  const from = join(FIXTURES, 'hqq/llama_b4')
+  const out = await convert(from, 'gguf:q4_1', 'kept.gguf', DOORS[0][1])
+  const [hqq, gguf] = await Promise.all([openModel(from), openModel(out)])
+  afterAll(async () => {
+    await hqq.checkpoint.close()
+    await gguf.checkpoint.close()
+  })
+
+  test.each(hqq.parameters.flatMap((p, i) => (p.quantized ? [[p.parameter.path, i] as const] : [])))(
+    '%s',
+    async (path, index) => {
+      const weight = await hqq.load(index)
+      const stored = await gguf.load(gguf.parameters.findIndex((p) => p.parameter.path === path))
+      expect(Buffer.from(stored.parts.codes.data).equals(weight.parts.codes.data)).toBe(true)
+      // The scale and the minimum are rounded to half precision: 2^-11 of each, and the minimum is up to 15 steps.
+      const scale = toFloat32(weight.parts.scale)
+      const perGroup = scale.length / (weight.shape[0] * weight.shape[1])
+      const [a, b] = [decode(weight), decode(stored)]
+      const largest = a.reduce((most, x, i) => Math.max(most, Math.abs(x - b[i]) / scale[Math.floor(i * perGroup)]), 0)
+      expect(largest).toBeLessThan(2 ** -11 * 30)
+    },
+  )
 })
 
 test('a target that is none is refused with those that are', () => {

@@ -24,7 +24,12 @@ async function write(
   return [{ name, tensor: { dtype: type as DType, shape: weight.shape, data } }]
 }
 
-async function blockBytes(type: string, weight: QuantizedWeight, kernels?: QuantizerKernels): Promise<Uint8Array> {
+/** A weight as the bytes of its GGUF tensor. */
+export async function blockBytes(
+  type: string,
+  weight: QuantizedWeight,
+  kernels?: QuantizerKernels,
+): Promise<Uint8Array> {
   if (isAffineBlockType(type)) return kernels ? packWithKernels(kernels, type, weight) : packAffineBlocks(type, weight)
   return part(weight, isSuperblockType(type) ? 'blocks' : 'values').data
 }

@@ -13,6 +13,7 @@ import {
 import { FileError } from '../../core/errors.ts'
 import { aligned, toFloat32 } from '../../core/half.ts'
 import { PACKINGS, type Packing, packCodes, packedShape, unpackCodes } from '../../weights/packing.ts'
+import type { Scheme } from '../../weights/scheme.ts'
 import { part, type QuantizedWeight } from '../../weights/weight.ts'
 import type { NamedTensor, QuantizerKernels, StoredLayout, StoredReader } from '../types.ts'
 import { type Hqq, type HqqSettings, PACKING_OF_BITS } from './config.ts'
@@ -246,6 +247,11 @@ async function readCodes(module: string, layout: Layout, settings: HqqSettings, 
   return codes
 }
 
+async function schemeOf(name: string, shape: readonly number[], reader: Reader): Promise<Scheme> {
+  const settings = await readSettings(name, reader)
+  return hqqScheme(settings, layoutOf(shape, settings))
+}
+
 export const stored: StoredLayout<Hqq, HqqSettings> = {
   suffixes: [
     '.W_q',
@@ -271,5 +277,6 @@ export const stored: StoredLayout<Hqq, HqqSettings> = {
   write,
   isStored,
   read,
+  schemeOf,
   readSettings,
 }

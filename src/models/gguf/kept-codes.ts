@@ -1,0 +1,62 @@
+// A quantised folder seen as a GGUF file that keeps its codes: the float view of the model, in which every weight that can be written as
+// `type` without quantising it again is already there in that type.
+import type { Checkpoint, StoredTensor } from '../../checkpoint/types.ts'
+import { reorderRows, rowOrder } from '../../convert/ops.ts'
+import { elementCount } from '../../core/dtypes.ts'
+import { UnsupportedError } from '../../core/errors.ts'
+import type { QuantizerKernels } from '../../core/kernels.ts'
+import { blockBytes } from '../../methods/gguf/stored.ts'
+import { AFFINE_BLOCK_SIZE, affineBlockBytes } from '../../weights/affine-blocks.ts'
+import { canReExpress, type KeptType, reExpress } from '../../weights/re-express.ts'
+import type { ModelSource } from '../source.ts'
+
+export interface KeptCodes {
+  readonly view: Checkpoint
+  /** Names of the tensors that keep their codes. */
+  readonly kept: readonly string[]
+}
+
+/** `view` is the GGUF view of the restored `source`. */
+export async function withKeptCodes(
+  view: Checkpoint,
+  source: ModelSource,
+  type: KeptType,
+  kernels?: QuantizerKernels,
+): Promise<KeptCodes> {
+  const tensors = new Map(view.tensors)
+  const readers = new Map<string, () => Promise<Uint8Array>>()
+  for (const [index, { parameter, names }] of source.parameters.entries()) {
+    const scheme = await source.schemeOf(index)
+    const tensor = tensors.get(names.gguf)
+    if (!scheme || !tensor || !canReExpress(scheme, parameter.shape, type)) continue
+    tensors.set(names.gguf, blocksOf(tensor, type))
+    readers.set(names.gguf, async () => {
+      const stored = await source.load(index, kernels)
+      const { ggufOp } = names
+      const weight = ggufOp ? reorderRows(stored, rowOrder(ggufOp, parameter.shape[0], false)) : stored
+      const found = reExpress(weight, type)
+      if (!found)
+        throw new UnsupportedError(`Cannot write "${names.gguf}" as ${type}: a scale leaves the range of float16`, {
+          tensor: names.gguf,
+          hint: 'convert to float first, and quantise that',
+        })
+      return blockBytes(type, found.weight, kernels)
+    })
+  }
+  return {
+    kept: [...readers.keys()],
+    view: {
+      ...view,
+      tensors,
+      read: async (tensor, from = 0, to = tensor.byteLength) => {
+        const own = readers.get(tensor.name)
+        return own ? (await own()).subarray(from, to) : view.read(tensor, from, to)
+      },
+    },
+  }
+}
+
+function blocksOf(tensor: StoredTensor, type: KeptType): StoredTensor {
+  const byteLength = (elementCount(tensor.shape) / AFFINE_BLOCK_SIZE) * affineBlockBytes(type)
+  return { ...tensor, dtype: type, byteLength }
+}
