@@ -220,16 +220,20 @@ FB_EXPORT double fb_decode_lookup(const double* args) {
   return 0;
 }
 
-/** inputs: blocks of a type (blocks/types.h); outputs: [count] of the target type; params: units, count, type, target. */
+/**
+ * inputs: blocks of a type (blocks/types.h), I8 values of its grid (or empty); outputs: [count] of the target type; params: units, count,
+ * type, target.
+ */
 FB_EXPORT double fb_decode_superblock(const double* args) {
   using namespace fb;
-  const blocks::Type type = static_cast<blocks::Type>(static_cast<int>(args[6]));
+  const blocks::Type type = static_cast<blocks::Type>(static_cast<int>(args[7]));
   const blocks::Layout layout = blocks::layout_of(type);
   const blocks::Decoder decode = blocks::decoder_of(type);
   const size_t elements = static_cast<size_t>(layout.elements), bytes = static_cast<size_t>(layout.bytes);
   const uint8_t* stored = pointer<const uint8_t>(args[2]);
-  decode_blocks(Range(args, args[5]), static_cast<int>(args[7]), pointer<void>(args[3]), [&](size_t from, size_t to, float* y) {
-    for (size_t at = from; at < to; at += elements) decode(stored + at / elements * bytes, y + (at - from));
+  const int8_t* grid = pointer<const int8_t>(args[3]);
+  decode_blocks(Range(args, args[6]), static_cast<int>(args[8]), pointer<void>(args[4]), [&](size_t from, size_t to, float* y) {
+    for (size_t at = from; at < to; at += elements) decode(stored + at / elements * bytes, grid, y + (at - from));
   });
   return 0;
 }

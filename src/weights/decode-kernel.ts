@@ -3,7 +3,8 @@ import { DTYPE_BYTES, elementCount, type FloatDType, type RawTensor, rawTensor }
 import { BugError } from '../core/errors.ts'
 import type { QuantizerKernels } from '../core/kernels.ts'
 import { type Grouping, groupCount } from './scheme.ts'
-import { SUPERBLOCKS } from './superblock/index.ts'
+import { gridOf } from './superblock/grids.ts'
+import { SUPERBLOCKS, type SuperblockType } from './superblock/index.ts'
 import { LOOKUP_TABLES } from './tables.ts'
 import { part, type QuantizedWeight, restoreScales } from './weight.ts'
 
@@ -70,7 +71,7 @@ export function decodeCall(
     case 'superblock':
       return {
         kernel: 'fb_decode_superblock',
-        inputs: [part(weight, 'blocks').data],
+        inputs: [part(weight, 'blocks').data, gridValues(scheme.type)],
         params: [...start, SUPERBLOCKS[scheme.type].id, to],
       }
     case 'additive': {
@@ -84,6 +85,12 @@ export function decodeCall(
     default:
       return scheme satisfies never
   }
+}
+
+/** The rows that the codes of a type number; one zero where they number none. */
+function gridValues(type: SuperblockType): Int8Array {
+  const { grid } = SUPERBLOCKS[type]
+  return grid ? gridOf(grid).values : new Int8Array(1)
 }
 
 function groupParams(group: Grouping, [n, k]: readonly number[]): number[] {

@@ -4,7 +4,8 @@
 
 namespace fb::blocks {
 
-enum Type : int { Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q4_K = 12, Q5_K = 13, Q6_K = 14 };
+enum Type : int { Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q4_K = 12, Q5_K = 13, Q6_K = 14,
+  IQ2_XXS = 16, IQ2_XS = 17, IQ3_XXS = 18, IQ1_S = 19, IQ3_S = 21, IQ2_S = 22, IQ1_M = 29 };
 
 struct Layout {
   int elements;  // values in a block
@@ -22,6 +23,13 @@ constexpr Layout layout_of(Type type) {
     case Q4_K: return {256, 144, {0, 2}};
     case Q5_K: return {256, 176, {0, 2}};
     case Q6_K: return {256, 210, {208, -1}};
+    case IQ2_XXS: return {256, 66, {0, -1}};
+    case IQ2_XS: return {256, 74, {0, -1}};
+    case IQ2_S: return {256, 82, {0, -1}};
+    case IQ3_XXS: return {256, 98, {0, -1}};
+    case IQ3_S: return {256, 110, {0, -1}};
+    case IQ1_S: return {256, 50, {0, -1}};
+    case IQ1_M: return {256, 56, {-1, -1}};  // in pieces: iq1_m_half
   }
   return {};
 }

@@ -5,7 +5,13 @@ import { WeightError } from '../../core/errors.ts'
 import { fromFloat32, toFloat32 } from '../../core/half.ts'
 import type { QuantizerKernels } from '../../core/kernels.ts'
 import { affineBlockWeight, isAffineBlockType, unpackAffineBlocks } from '../../weights/affine-blocks.ts'
-import { decodeSuperblocks, isSuperblockType, SUPERBLOCKS, superblockBytes } from '../../weights/superblock/index.ts'
+import {
+  decodeSuperblocks,
+  isSuperblockType,
+  SUPERBLOCKS,
+  type SuperblockType,
+  superblockBytes,
+} from '../../weights/superblock/index.ts'
 import { decode, denseWeight, type QuantizedWeight } from '../../weights/weight.ts'
 import type { QuantizeInput } from '../types.ts'
 import type { GgufSettings } from './config.ts'
@@ -160,16 +166,28 @@ function rowBeyond(x: Float32Array, columns: number, limit: number): number {
 /** The first row with a half scale that overflowed, which makes a whole block infinite, or -1. */
 function rowOfOverflow(type: BlockType, { codes, scale, shift }: QuantizedRows, rows: number): number {
   const bad = isSuperblockType(type)
-    ? [rowOfInfinity(codes, superblockBytes(type), SUPERBLOCKS[type].halves, rows)]
-    : [rowOfInfinity(scale, 2, [0], rows), rowOfInfinity(shift, 2, [0], rows)]
+    ? [rowOfInfinity(codes, superblockBytes(type), halfReaders(type), rows)]
+    : [rowOfInfinity(scale, 2, [halfAt(0)], rows), rowOfInfinity(shift, 2, [halfAt(0)], rows)]
   const found = bad.filter((row) => row >= 0)
   return found.length === 0 ? -1 : Math.min(...found)
 }
 
-function rowOfInfinity(data: Uint8Array, stride: number, offsets: readonly number[], rows: number): number {
+/** Reads the bits of a half of the block at `at`. */
+type HalfReader = (bytes: Uint8Array, at: number) => number
+
+const halfAt =
+  (offset: number): HalfReader =>
+  (bytes, at) =>
+    bytes[at + offset] | (bytes[at + offset + 1] << 8)
+
+function halfReaders(type: SuperblockType): readonly HalfReader[] {
+  const { halves, scattered } = SUPERBLOCKS[type]
+  return scattered ? [scattered] : halves.map(halfAt)
+}
+
+function rowOfInfinity(data: Uint8Array, stride: number, halves: readonly HalfReader[], rows: number): number {
   for (let at = 0; at < data.length; at += stride)
-    for (const offset of offsets)
-      if ((data[at + offset + 1] & 0x7c) === 0x7c) return Math.floor(at / (data.length / rows))
+    for (const half of halves) if ((half(data, at) & 0x7c00) === 0x7c00) return Math.floor(at / (data.length / rows))
   return -1
 }
 

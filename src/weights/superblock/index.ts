@@ -1,6 +1,17 @@
 // The blocks of GGUF that stay as they are in the file, a row of the table each. A new type is a row here and one in
 // native/kernels/blocks/types.h, its decoder in both, and its quantiser in methods/gguf/ and native/kernels/quantize/.
 import type { BlockDecoder } from './fields.ts'
+import type { GridName } from './grids.ts'
+import {
+  decodeIq1m,
+  decodeIq1s,
+  decodeIq2s,
+  decodeIq2xs,
+  decodeIq2xxs,
+  decodeIq3s,
+  decodeIq3xxs,
+  iq1mScale,
+} from './iq.ts'
 import { decodeQ4K, decodeQ5K, decodeQ6K } from './k.ts'
 
 export interface SuperblockLayout {
@@ -12,6 +23,10 @@ export interface SuperblockLayout {
   readonly fields: Readonly<Record<string, number>>
   /** Where the half floats lie that scale or shift the block: one that is not finite makes all its values so. */
   readonly halves: readonly number[]
+  /** The bits of such a half that lies in pieces. */
+  readonly scattered?: (bytes: Uint8Array, at: number) => number
+  /** The grid whose rows the codes number, where they do. */
+  readonly grid?: GridName
   readonly decode: BlockDecoder
 }
 
@@ -38,6 +53,65 @@ const TABLE = {
     fields: { codes: 128, high: 64, groups: 16, scale: 2 },
     halves: [208],
     decode: decodeQ6K,
+  },
+  // grid types: a code numbers a row of 8 (IQ3: 4) magnitudes, value = scale of the group * +-magnitude
+  IQ2_XXS: {
+    id: 16,
+    elements: 256,
+    fields: { scale: 2, groups: 64 },
+    halves: [0],
+    grid: 'IQ2_XXS',
+    decode: decodeIq2xxs,
+  },
+  IQ2_XS: {
+    id: 17,
+    elements: 256,
+    fields: { scale: 2, codes: 64, groups: 8 },
+    halves: [0],
+    grid: 'IQ2_XS',
+    decode: decodeIq2xs,
+  },
+  IQ2_S: {
+    id: 22,
+    elements: 256,
+    fields: { scale: 2, codes: 32, signs: 32, high: 8, groups: 8 },
+    halves: [0],
+    grid: 'IQ2_S',
+    decode: decodeIq2s,
+  },
+  IQ3_XXS: {
+    id: 18,
+    elements: 256,
+    fields: { scale: 2, codes: 64, groups: 32 },
+    halves: [0],
+    grid: 'IQ3_XXS',
+    decode: decodeIq3xxs,
+  },
+  IQ3_S: {
+    id: 21,
+    elements: 256,
+    fields: { scale: 2, codes: 64, high: 8, signs: 32, groups: 4 },
+    halves: [0],
+    grid: 'IQ3_S',
+    decode: decodeIq3s,
+  },
+  // rows of -1, 0, 1: value = scale of the group * (row's +- 1/8)
+  IQ1_S: {
+    id: 19,
+    elements: 256,
+    fields: { scale: 2, codes: 32, groups: 16 },
+    halves: [0],
+    grid: 'IQ1',
+    decode: decodeIq1s,
+  },
+  IQ1_M: {
+    id: 29,
+    elements: 256,
+    fields: { codes: 32, high: 16, groups: 8 },
+    halves: [],
+    scattered: iq1mScale,
+    grid: 'IQ1',
+    decode: decodeIq1m,
   },
 } as const satisfies Record<string, SuperblockLayout>
 
