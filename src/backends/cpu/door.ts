@@ -21,11 +21,16 @@ export interface Door {
 /** The instruction sets that kernels are compiled for, by level (native/kernels/cpu.h). */
 export const LEVELS = ['scalar', 'avx2', 'avx512'] as const
 
-/** The export called `name`. Throws BugError where the binary is older than this source. */
-export function kernelOf(door: Door, name: string): Kernel {
-  const kernel = door.kernels[name]
-  if (kernel) return kernel
-  throw new BugError(`The kernels in "${door.origin}" have no "${name}"`, { kernel: name, hint: 'npm run build' })
+/** For a kernel that the binary lacks: it is older than this source, or the name is wrong. */
+export function missingKernel(origin: string, kernel: string): never {
+  throw new BugError(`The kernels in "${origin}" have no "${kernel}"`, { kernel, hint: 'npm run build' })
+}
+
+/** `kernels`, where asking for an export that is not there is a BugError instead of undefined. */
+export function complete(kernels: Record<string, Kernel>, origin: string): Record<string, Kernel> {
+  const get = (_: object, name: string | symbol) =>
+    String(name).startsWith('fb_') && missingKernel(origin, String(name))
+  return Object.setPrototypeOf(kernels, new Proxy({}, { get }))
 }
 
 /** A new block of `bytes`, 64-byte aligned, not cleared. Throws OutOfMemoryError. */

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { rawTensor } from '../../core/dtypes.ts'
 import { toFloat32 } from '../../core/half.ts'
-import { allocate, allocateFrom, type Door, kernelOf } from './door.ts'
+import { allocate, allocateFrom, complete, type Door } from './door.ts'
 import { findAddon, openWasmKernels } from './native.ts'
 import { quantizerKernels } from './quantizers.ts'
 
@@ -12,6 +12,17 @@ const doors: [string, () => Promise<Door>, boolean][] = [
   ['native', async () => addon as Door, 'missing' in addon],
   ['wasm', openWasmKernels, false],
 ]
+
+test('a binary older than the sources names the kernel that it lacks and what to type', () => {
+  const kernels = complete({ fb_alloc: () => 64 }, 'build/fewbit.node')
+  expect(kernels.fb_alloc(1)).toBe(64)
+  expect(() => kernels.fb_self_test(1)).toThrow(
+    expect.objectContaining({
+      message: 'The kernels in "build/fewbit.node" have no "fb_self_test"',
+      hint: 'npm run build',
+    }),
+  )
+})
 
 for (const [name, open, absent] of doors) {
   describe.skipIf(absent)(name, () => {
@@ -74,7 +85,7 @@ for (const [name, open, absent] of doors) {
 
     test('an unknown kernel is named', async () => {
       const door = await open()
-      expect(() => kernelOf(door, 'fb_nothing')).toThrow('have no "fb_nothing"')
+      expect(() => door.kernels.fb_nothing()).toThrow('have no "fb_nothing"')
       await expect(quantizerKernels(door).run('fb_alloc', [], [], [1])).rejects.toThrow('not a kernel of units')
     })
   })

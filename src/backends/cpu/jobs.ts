@@ -1,7 +1,7 @@
 // Runs kernels of the export table over their units, shared by the pool, in slices that let the event loop run.
 import { breathe, SLICE_MS } from '../../core/breathe.ts'
 import { BugError } from '../../core/errors.ts'
-import { allocate, allocateFrom, type Door, kernelOf, places } from './door.ts'
+import { allocate, allocateFrom, type Door, missingKernel, places } from './door.ts'
 
 const KIND_UNITS = 1
 const KIND_STEPS = 2
@@ -48,9 +48,7 @@ export class Jobs {
   }
 
   private place(kernel: string): number {
-    const place = this.table.get(kernel)
-    if (place === undefined) kernelOf(this.door, kernel)
-    return place!
+    return this.table.get(kernel) ?? missingKernel(this.door.origin, kernel)
   }
 
   /** Runs `kernel` with `args` = inputs, outputs, params; `units` is the first of the params. */

@@ -5,12 +5,12 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { BugError, UsageError } from '../../core/errors.ts'
-import { type Door, type Kernel, LEVELS } from './door.ts'
+import { complete, type Door, type Kernel, LEVELS } from './door.ts'
 import { openWasm } from './wasm.ts'
 import { startNodeWorker } from './workers-node.ts'
 
 interface Addon {
-  readonly kernels: Readonly<Record<string, Kernel>>
+  readonly kernels: Record<string, Kernel>
   write(pointer: number, data: ArrayBufferView): void
   read(pointer: number, into: ArrayBufferView): void
 }
@@ -44,7 +44,7 @@ export function platformName(): string {
 }
 
 function addonDoor(addon: Addon, origin: string): Door {
-  const { kernels } = addon
+  const kernels = complete(addon.kernels, origin)
   return {
     kind: 'native',
     origin,

@@ -1,6 +1,6 @@
 // The WASM door. The module imports a shared memory that grows to 4 GiB; workers are the host's business (workers-node.ts).
 import { BugError } from '../../core/errors.ts'
-import type { Door, Kernel } from './door.ts'
+import { complete, type Door, type Kernel } from './door.ts'
 
 /** What a worker needs to join: it instantiates the module on the same memory, with a stack of its own, and calls fb_worker. */
 export interface WorkerTicket {
@@ -60,7 +60,7 @@ class WasmDoor implements Door {
       const run = exports[name]
       if (typeof run === 'function') kernels[name] = this.kernel(run as (args: number) => number)
     }
-    this.kernels = kernels
+    this.kernels = complete(kernels, options.origin)
   }
 
   private kernel(run: (args: number) => number): Kernel {
