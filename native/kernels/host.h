@@ -4,6 +4,9 @@
 
 namespace fb {
 
+/** Large pages where the machine has them: a block of this size or more begins at one. */
+constexpr size_t LARGE_PAGE = 2 << 20;
+
 /** 64-byte aligned memory; null where there is none left. */
 void* host_allocate(size_t bytes);
 void host_release(void* block, size_t bytes);

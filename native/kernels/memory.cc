@@ -10,6 +10,41 @@ namespace {
 constexpr size_t LINE = 64;
 size_t held = 0;
 
+/** Lasting blocks of one allocation; it is given back when the last of them is. */
+struct Slab {
+  size_t used;
+  size_t live;
+};
+#ifdef __wasm__
+constexpr size_t SLAB_BYTES = 0;  // no large pages, and an address space to be saved
+#else
+constexpr size_t SLAB_BYTES = 16 * LARGE_PAGE - LINE;
+#endif
+Slab* open_slab = nullptr;
+uint32_t slabs_locked = 0;
+
+struct SlabLock {
+  SlabLock() {
+    while (__atomic_exchange_n(&slabs_locked, 1u, __ATOMIC_ACQUIRE)) host_pause();
+  }
+  ~SlabLock() { __atomic_store_n(&slabs_locked, 0u, __ATOMIC_RELEASE); }
+};
+
+/** Room for `bytes` in the open slab, or in a new one; null without memory. */
+char* from_slab(size_t bytes, Slab** slab) {
+  if (!open_slab || open_slab->used + bytes > SLAB_BYTES) {
+    Slab* next = static_cast<Slab*>(allocate(SLAB_BYTES));
+    if (!next) return nullptr;
+    *next = {LINE, 0};
+    open_slab = next;
+  }
+  char* at = reinterpret_cast<char*>(open_slab) + open_slab->used;
+  open_slab->used += bytes;
+  open_slab->live++;
+  *slab = open_slab;
+  return at;
+}
+
 }  // namespace
 
 void* allocate(size_t bytes) {
@@ -28,6 +63,35 @@ void release(void* block) {
   const size_t total = *reinterpret_cast<size_t*>(base);
   __atomic_fetch_sub(&held, total, __ATOMIC_RELAXED);
   host_release(base, total);
+}
+
+// A lasting block is preceded by one cache line that names its slab, null where it has an allocation of its own.
+
+void* allocate_lasting(size_t bytes) {
+  if (bytes > SIZE_MAX - 4 * LINE) return nullptr;
+  const size_t total = (bytes + LINE - 1) / LINE * LINE + LINE;
+  Slab* slab = nullptr;
+  char* base;
+  if (total > SLAB_BYTES / 4) {
+    base = static_cast<char*>(allocate(total));
+  } else {
+    SlabLock lock;
+    base = from_slab(total, &slab);
+  }
+  if (!base) return nullptr;
+  *reinterpret_cast<Slab**>(base) = slab;
+  return base + LINE;
+}
+
+void release_lasting(void* block) {
+  if (!block) return;
+  char* base = static_cast<char*>(block) - LINE;
+  Slab* slab = *reinterpret_cast<Slab**>(base);
+  if (!slab) return release(base);
+  SlabLock lock;
+  if (--slab->live != 0) return;
+  if (slab == open_slab) open_slab = nullptr;
+  release(slab);
 }
 
 }  // namespace fb

@@ -10,4 +10,8 @@ void* allocate(size_t bytes);
 /** Gives a block back; null is allowed. */
 void release(void* block);
 
+/** A block that lives as long as a model. Small ones lie side by side in large pages. Given back with release_lasting. */
+void* allocate_lasting(size_t bytes);
+void release_lasting(void* block);
+
 }  // namespace fb

@@ -10,6 +10,7 @@
 #if defined(__linux__)
 #include <linux/futex.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #else
@@ -20,7 +21,12 @@ namespace fb {
 
 void* host_allocate(size_t bytes) {
   void* block = nullptr;
-  return posix_memalign(&block, 64, bytes) == 0 ? block : nullptr;
+  if (posix_memalign(&block, bytes < LARGE_PAGE ? 64 : LARGE_PAGE, bytes) != 0) return nullptr;
+#if defined(__linux__)
+  // A weight is read once a token, page after page: small pages cost a fifth of the speed. Where it is refused nothing changes.
+  if (bytes >= LARGE_PAGE) madvise(block, bytes / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE);
+#endif
+  return block;
 }
 
 void host_release(void* block, size_t) { free(block); }

@@ -33,7 +33,7 @@ FB_EXPORT double fb_weight_new(const double* args) {
   if (!w) return 0;
   w->source = s;
   w->weight = linear::describe(s);
-  w->tile = static_cast<uint8_t*>(allocate(linear::tile_bytes(w->weight)));
+  w->tile = static_cast<uint8_t*>(allocate_lasting(linear::tile_bytes(w->weight)));
   w->weight.tile = w->tile;
   if (w->tile) return number(w);
   release(w);
@@ -61,7 +61,7 @@ FB_EXPORT double fb_weight_tile(const double* args) {
 
 /** (weight) */
 FB_EXPORT double fb_weight_free(const double* args) {
-  fb::release(fb::weight_at(args[0]).tile);
+  fb::release_lasting(fb::weight_at(args[0]).tile);
   fb::release(&fb::weight_at(args[0]));
   return 0;
 }
