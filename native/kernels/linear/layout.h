@@ -18,7 +18,7 @@ namespace {
 constexpr int CHUNK = 32;
 constexpr int VECTOR = 64;
 constexpr int SUPERBLOCK = 256;
-constexpr int AHEAD = 2048;  // prefetch distance in bytes; runs over the ends of panels on purpose
+constexpr int AHEAD = 4096;  // prefetch distance in bytes (20 GB/s x 150 ns and some); runs over the ends of panels on purpose
 
 inline int chunks_of(int k) { return (k + CHUNK - 1) / CHUNK; }
 inline int chunk_bytes(int bits) { return bits * VECTOR; }
