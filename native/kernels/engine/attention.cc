@@ -63,8 +63,9 @@ void append(const Engine& e, const AttendStep& s, const Shape& shape, int from, 
                       e.batch.sin[rope] + static_cast<size_t>(r) * half);
         k = rotated;
       }
-      float* keys = page + static_cast<size_t>(s.keys) + static_cast<size_t>(h * shape.dim) * PAGE_POSITIONS + column;
-      for (int d = 0; d < shape.dim; d++) keys[d * PAGE_POSITIONS] = k[d];
+      float* keys = page + static_cast<size_t>(s.keys) + static_cast<size_t>(h * shape.dim) * PAGE_POSITIONS;
+      keys += column / KEY_BLOCK * KEY_BLOCK * shape.dim + column % KEY_BLOCK;
+      for (int d = 0; d < shape.dim; d++) keys[d * KEY_BLOCK] = k[d];
       float* values = page + static_cast<size_t>(s.values) + static_cast<size_t>((h * PAGE_POSITIONS + column) * shape.padded);
       copy(values, e.value(s.v, s) + at, static_cast<size_t>(shape.dim) * sizeof(float));
       zero(values + shape.dim, static_cast<size_t>(shape.padded - shape.dim) * sizeof(float));
@@ -111,6 +112,10 @@ void attend_block(const Engine& e, const AttendStep& s, const Shape& shape, RowB
   block.pages = e.sequences[e.batch.slots[rows.first]].pages;
   block.keys = static_cast<size_t>(s.keys) + static_cast<size_t>(kv_head * shape.dim) * PAGE_POSITIONS;
   block.values = static_cast<size_t>(s.values) + static_cast<size_t>(kv_head * PAGE_POSITIONS * shape.padded);
+  if (kv_head + 1 < shape.kv_heads) {
+    block.next_keys = block.keys + static_cast<size_t>(shape.dim * PAGE_POSITIONS);
+    block.next_values = block.values + static_cast<size_t>(PAGE_POSITIONS * shape.padded);
+  }
   block.scale = static_cast<float>(s.scale);
   block.softcap = static_cast<float>(s.softcap);
   block.out = out;

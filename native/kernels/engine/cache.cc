@@ -1,4 +1,4 @@
-// Pages of keys and values: [layer: keys [kv heads][dim][64 positions], values [kv heads][64 positions][padded dim]]. A sequence owns whole
+// Pages of keys and values: [layer: keys [kv heads][4][dim][16 positions], values [kv heads][64 positions][padded dim]]. A sequence owns whole
 // pages; growing never moves what is there.
 #include "../memory.h"
 #include "engine.h"

@@ -10,6 +10,9 @@ namespace fb {
 /** Positions of one page of a key/value cache. */
 constexpr int PAGE_POSITIONS = 64;
 
+/** Keys lie in blocks of this many positions, each [dim][positions]: a page that is partly filled is read in one piece. */
+constexpr int KEY_BLOCK = 16;
+
 /** Values of a head are padded to a multiple of this many floats in the cache. */
 constexpr int HEAD_ALIGN = 16;
 
@@ -23,7 +26,8 @@ struct AttendBlock {
   const int32_t* first;  // [queries] positions seen, inclusive
   const int32_t* last;
   float* const* pages;  // the sequence's pages
-  size_t keys, values;  // offsets of this head in a page: keys [dim][64 positions], values [64 positions][padded]
+  size_t keys, values;  // offsets of this head in a page: keys [4][dim][16 positions], values [64 positions][padded]
+  size_t next_keys, next_values;  // of the head that comes next, to be read ahead; 0: none
   float scale;
   float softcap;  // 0: none
   float* out;     // [queries][padded]

@@ -25,7 +25,7 @@ FB_INLINE Floats load(const float* from) {
   return v;
 }
 FB_INLINE void store(float* to, Floats v) { __builtin_memcpy(to, &v, sizeof v); }
-FB_INLINE Floats splat(float value) { return Floats{} + value; }
+FB_INLINE Floats splat(float value) { return value - Floats{}; }
 
 /** a * b + c, fused where the instruction set has it. */
 FB_INLINE Floats madd(Floats a, Floats b, Floats c) {
