@@ -11,7 +11,7 @@ import type { GenerationSettings } from '../generate/config.ts'
 import type { GeneratedSequence, GenerateOptions, GenerationModel, StreamPiece } from '../generate/types.ts'
 import { dequantizedSource } from '../models/dequantized.ts'
 import type { ModelSource } from '../models/source.ts'
-import type { DecoderConfig } from '../models/types.ts'
+import type { ModelConfig } from '../models/types.ts'
 import type { Tokenizer } from '../text/types.ts'
 import { defaultThreads, filesAt, type ModelLocation, type OutputLocation, outputAt } from './location.ts'
 import {
@@ -43,7 +43,7 @@ export interface LoadOptions extends OpenOptions {
 export class CausalLM {
   /** config.json, lossless. */
   readonly configJson: JsonObject
-  readonly config: DecoderConfig
+  readonly config: ModelConfig
   readonly generationConfig: GenerationSettings
   /** What was odd in the files, or left out. */
   readonly warnings: readonly string[]

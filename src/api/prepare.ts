@@ -3,7 +3,7 @@ import { openBackend, openQuantizers } from '../backends/index.ts'
 import type { Executable, Precision } from '../backends/types.ts'
 import type { WorkOptions } from '../core/events.ts'
 import type { ModelSource } from '../models/source.ts'
-import type { DecoderConfig } from '../models/types.ts'
+import type { ModelConfig } from '../models/types.ts'
 
 export interface PrepareOptions extends WorkOptions {
   readonly device: string
@@ -26,6 +26,7 @@ export async function prepareModel(source: ModelSource, options: PrepareOptions)
 }
 
 /** longrope: the length from which a shorter cache is computed anew (see Sequences); undefined for every other rope. */
-export function recomputeLength({ rope }: DecoderConfig): number | undefined {
-  return rope.type === 'longrope' ? rope.originalMaxPositions + 1 : undefined
+export function recomputeLength({ ropes }: ModelConfig): number | undefined {
+  const rope = ropes.find((r) => r?.type === 'longrope')
+  return rope?.type === 'longrope' ? rope.originalMaxPositions + 1 : undefined
 }

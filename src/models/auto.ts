@@ -1,14 +1,31 @@
 // Picks the family by config.json's model_type.
 import { UnsupportedError } from '../core/errors.ts'
 import { type JsonObject, writeJson } from '../core/json.ts'
+import { gemma, gemma2, gemma3 } from './families/gemma.ts'
+import { granite } from './families/granite.ts'
 import { llama } from './families/llama.ts'
 import { mistral } from './families/mistral.ts'
+import { olmo2 } from './families/olmo2.ts'
+import { phi3 } from './families/phi3.ts'
 import { qwen2 } from './families/qwen2.ts'
 import { qwen3 } from './families/qwen3.ts'
+import { smollm3 } from './families/smollm3.ts'
 import type { ModelFamily } from './types.ts'
 
 /** Every registered family. */
-export const MODEL_FAMILIES: readonly ModelFamily[] = [llama, mistral, qwen2, qwen3]
+export const MODEL_FAMILIES: readonly ModelFamily[] = [
+  llama,
+  mistral,
+  qwen2,
+  qwen3,
+  gemma,
+  gemma2,
+  gemma3,
+  phi3,
+  smollm3,
+  granite,
+  olmo2,
+]
 
 /** The family of a config.json. Throws UnsupportedError listing what is there. */
 export function familyOf(config: JsonObject): ModelFamily {

@@ -1,12 +1,13 @@
 // A quantised model seen as the float model that its method restores: each weight is decoded when it is read, in the method's own
 // arithmetic, and rounded to the model's dtype. GGUF files get the names of a model folder.
 import type { Checkpoint, StoredTensor } from '../checkpoint/types.ts'
+import { fromGraph, storedShape } from '../convert/ops.ts'
 import { DTYPE_BYTES, elementCount, type FloatDType, isFloat } from '../core/dtypes.ts'
 import { fromFloat32 } from '../core/half.ts'
 import type { JsonObject } from '../core/json.ts'
 import type { QuantizerKernels } from '../core/kernels.ts'
 import { decodeWith } from '../weights/decode-kernel.ts'
-import { decode, type QuantizedWeight } from '../weights/weight.ts'
+import { decode, denseWeight, type QuantizedWeight } from '../weights/weight.ts'
 import { withDtype } from './cast.ts'
 import { folderFiles } from './gguf/folder.ts'
 import { type ModelSource, modelDtype, modelSource } from './source.ts'
@@ -51,16 +52,18 @@ function restored(source: ModelSource, { dtype, keepsVectors, kernels }: Restori
   parameters.forEach(({ parameter, names, name, quantized }, index) => {
     const stored = checkpoint.tensors.get(name)
     const to = keepsVectors && !quantized && stored && isFloat(stored.dtype) ? stored.dtype : dtype
-    const { shape } = parameter
+    const shape = storedShape(names.huggingFaceOp, parameter.shape)
     const byteLength = elementCount(shape) * DTYPE_BYTES[to]
     // The file that holds it, or another of the model where it is stored in parts: it identifies the source.
     const file = stored?.file ?? anyFile
     tensors.set(names.huggingFace, { name: names.huggingFace, dtype: to, shape, file, offset: 0, byteLength })
     readers.set(names.huggingFace, async () => {
       const weight = await source.load(index, kernels)
-      if (weight.scheme.kind === 'dense' && weight.scheme.dtype === to) return weight.parts.values.data
+      const asStored = (data: Uint8Array) =>
+        fromGraph(names.huggingFaceOp, denseWeight({ dtype: to, shape: parameter.shape, data })).parts.values.data
+      if (weight.scheme.kind === 'dense' && weight.scheme.dtype === to) return asStored(weight.parts.values.data)
       const arithmetic = weight.scheme.kind === 'dense' ? undefined : method?.restoreDtype?.(weight, methodConfig)
-      return restoredBytes(weight, to, arithmetic && isFloat(arithmetic) ? arithmetic : 'F32', kernels)
+      return asStored(await restoredBytes(weight, to, arithmetic && isFloat(arithmetic) ? arithmetic : 'F32', kernels))
     })
   })
   return {

@@ -1,5 +1,6 @@
 // Where each parameter of the graph comes from, settled before any tensor is read: what is missing, misshapen or left over is said here.
 import type { Checkpoint, StoredTensor } from '../checkpoint/types.ts'
+import { storedShape, type WeightOp } from '../convert/ops.ts'
 import { isFloat } from '../core/dtypes.ts'
 import { FileError } from '../core/errors.ts'
 import type { Graph, Parameter } from '../graph/types.ts'
@@ -14,18 +15,23 @@ export interface PlannedParameter {
   readonly name: string
   /** True where the method's layout stores it, in whichever tensors that has. */
   readonly quantized: boolean
+  /** What this container does to the weight. */
+  readonly op: WeightOp | undefined
 }
 
-/** Names by path, and which of them this container uses. */
+/** Names by path, and which of them and of their operations this container uses. */
 export interface NameTable {
   readonly byPath: ReadonlyMap<string, ParameterName>
-  of(names: ParameterName): string
+  of(names: ParameterName): { readonly name: string; readonly op?: WeightOp }
 }
 
 export function nameTable(names: readonly ParameterName[], format: Checkpoint['format']): NameTable {
   return {
     byPath: new Map(names.map((n) => [n.path, n])),
-    of: format === 'gguf' ? (n) => n.gguf : (n) => n.huggingFace,
+    of:
+      format === 'gguf'
+        ? (n) => ({ name: n.gguf, op: n.ggufOp })
+        : (n) => ({ name: n.huggingFace, op: n.huggingFaceOp }),
   }
 }
 
@@ -40,25 +46,25 @@ export function planParameters(
   const missing: string[] = []
   const planned = graph.parameters.map((parameter): PlannedParameter => {
     const names = table.byPath.get(parameter.path)!
-    const name = table.of(names)
+    const { name, op } = table.of(names)
     const quantized = parameter.shape.length === 2 && method !== undefined && method.stored.isStored(name, reader)
     const tensor = checkpoint.tensors.get(name)
-    if (!quantized && tensor) checkTensor(tensor, parameter, checkpoint)
+    if (!quantized && tensor) checkTensor(tensor, storedShape(op, parameter.shape), checkpoint)
     if (!quantized && !tensor) missing.push(name)
-    return { parameter, names, name, quantized }
+    return { parameter, names, name, quantized, op }
   })
   if (missing.length > 0) throw missingError(missing, planned, checkpoint)
   return planned
 }
 
-function checkTensor(tensor: StoredTensor, parameter: Parameter, checkpoint: Checkpoint): void {
+function checkTensor(tensor: StoredTensor, expected: readonly number[], checkpoint: Checkpoint): void {
   const file = checkpoint.files.name
   const fields = { file, tensor: tensor.name }
   const hint = `fewbit inspect ${file}`
-  if (String(tensor.shape) !== String(parameter.shape))
+  if (String(tensor.shape) !== String(expected))
     throw new FileError(
-      `Cannot load "${tensor.name}" of "${file}": its shape is [${tensor.shape.join(', ')}], config.json makes it [${parameter.shape.join(', ')}]`,
-      { ...fields, expected: parameter.shape, actual: tensor.shape, hint },
+      `Cannot load "${tensor.name}" of "${file}": its shape is [${tensor.shape.join(', ')}], config.json makes it [${expected.join(', ')}]`,
+      { ...fields, expected, actual: tensor.shape, hint },
     )
   if (!isFloat(tensor.dtype))
     throw new FileError(
@@ -70,7 +76,8 @@ function checkTensor(tensor: StoredTensor, parameter: Parameter, checkpoint: Che
 function missingError(missing: readonly string[], planned: readonly PlannedParameter[], checkpoint: Checkpoint) {
   const file = checkpoint.files.name
   const [first] = missing
-  const shape = planned.find((p) => p.name === first)!.parameter.shape
+  const { parameter, op } = planned.find((p) => p.name === first)!
+  const shape = storedShape(op, parameter.shape)
   const others = missing.length > 1 ? `, and ${missing.length - 1} more` : ''
   return new FileError(`Cannot load "${file}": tensor "${first}" [${shape.join(', ')}] is missing${others}`, {
     file,
@@ -82,7 +89,8 @@ function missingError(missing: readonly string[], planned: readonly PlannedParam
 }
 
 /** Buffers that older files carry and that follow from config.json. */
-const KNOWN_BUFFERS = /(?:^|\.)(?:rotary_emb\.inv_freq|rope_freqs\.weight|attn\.masked_bias|attention\.masked_bias)$/
+const KNOWN_BUFFERS =
+  /(?:^|\.)(?:rotary_emb\.inv_freq|rope_(?:freqs|factors_long|factors_short)\.weight|(?:attn|attention)\.(?:masked_)?bias)$/
 /** Names in a warning before it only counts. */
 const MAX_NAMES = 20
 

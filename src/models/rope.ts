@@ -1,7 +1,8 @@
 // Inverse frequencies of rotary embeddings, float32 as the reference computes them. Formulas: transformers 5.23
 // modeling_rope_utils.py (default, linear, dynamic, llama3, yarn, longrope), and ggml's per-frequency factors.
+import type { GraphBuilder } from '../graph/builder.ts'
 import type { RopeSpec } from '../graph/types.ts'
-import type { RopeConfig } from './types.ts'
+import type { RopeConfig, RopeOf } from './types.ts'
 
 const { fround } = Math
 
@@ -12,10 +13,16 @@ function powers(theta: number, dim: number): Float32Array {
 
 const reciprocal = (values: Float32Array): Float32Array => values.map((p) => 1 / p)
 
-/** The graph's rope table for a config. */
-export function ropeSpec(config: RopeConfig): RopeSpec {
+/** Adds the ropes of the layers to a graph, each once; the number of each layer's, undefined where there is none. */
+export function addRopes(g: GraphBuilder, ropes: readonly (RopeConfig | undefined)[]): (number | undefined)[] {
+  const numbers = new Map<RopeConfig | undefined, number | undefined>([[undefined, undefined]])
+  for (const rope of ropes) if (!numbers.has(rope)) numbers.set(rope, g.rope(ropeSpec(rope!, `rope.${numbers.size}`)))
+  return ropes.map((rope) => numbers.get(rope))
+}
+
+/** The graph's rope table for a config. `id` tells the ropes of a graph apart. */
+export function ropeSpec(config: RopeConfig, id = `rope.${config.type}`): RopeSpec {
   const { rotaryDim } = config
-  const id = `rope.${config.type}`
   const fixed = (inverse: Float32Array, scale = 1): RopeSpec => ({
     id,
     rotaryDim,
@@ -65,22 +72,23 @@ export function ropeSpec(config: RopeConfig): RopeSpec {
   }
 }
 
-type Kind<T extends RopeConfig['type']> = Extract<RopeConfig, { type: T }>
-
 /** The base grows with the length, so that the longest wave fits it. */
-function dynamic(length: number, { theta, rotaryDim, factor, maxPositions }: Kind<'linear' | 'dynamic'>): Float32Array {
+function dynamic(
+  length: number,
+  { theta, rotaryDim, factor, maxPositions }: RopeOf<'linear' | 'dynamic'>,
+): Float32Array {
   const growth = (factor * length) / maxPositions - (factor - 1)
   return reciprocal(powers(theta * growth ** (rotaryDim / (rotaryDim - 2)), rotaryDim))
 }
 
 /** Long waves are slowed by `factor`, short ones kept, those between blended. */
-function llama3(inverse: number, config: Kind<'llama3'>): number {
+function llama3(inverse: number, config: RopeOf<'llama3'>): number {
   const keep = llama3Keep(inverse, config)
   return fround(fround(fround(1 - keep) * inverse) / config.factor) + fround(keep * inverse)
 }
 
 /** How much of a frequency a llama3 rope keeps: 1 for short waves, 0 for long ones. torch divides a number by a tensor as 1/x * number. */
-export function llama3Keep(inverse: number, config: Kind<'llama3'>): number {
+export function llama3Keep(inverse: number, config: RopeOf<'llama3'>): number {
   const { lowFreqFactor: low, highFreqFactor: high, originalMaxPositions: original } = config
   const wave = fround(fround(1 / inverse) * fround(2 * Math.PI))
   if (wave < original / high) return 1
@@ -94,7 +102,7 @@ export function plainFrequencies(theta: number, dim: number): Float32Array {
 }
 
 /** Between the dimensions that turn betaFast and betaSlow times within the original context, a ramp from kept to slowed. */
-function yarn(power: Float32Array, config: Kind<'yarn'>): Float32Array {
+function yarn(power: Float32Array, config: RopeOf<'yarn'>): Float32Array {
   const { rotaryDim: dim, theta, factor, originalMaxPositions: original } = config
   const edge = (turns: number) => (dim * Math.log(original / (turns * 2 * Math.PI))) / (2 * Math.log(theta))
   let low = edge(config.betaFast)

@@ -1,6 +1,6 @@
 // A checkpoint seen as a model: family, graph, and for each parameter where its weight comes from. Planned before any weight is read.
 import type { Checkpoint, StoredTensor } from '../checkpoint/types.ts'
-import { reorderRows, rowOrder } from '../convert/ops.ts'
+import { toGraph, transpose } from '../convert/ops.ts'
 import { type DType, isFloat, type RawTensor, rawTensor, TORCH_DTYPES } from '../core/dtypes.ts'
 import { ConfigError, FileError } from '../core/errors.ts'
 import type { JsonObject } from '../core/json.ts'
@@ -18,16 +18,15 @@ import { denseWeight, type QuantizedWeight } from '../weights/weight.ts'
 import { familyOf, MODEL_FAMILIES } from './auto.ts'
 import { resolveTie, withPrefixes } from './canonical.ts'
 import { configFromGguf, familyOfGguf } from './gguf/config.ts'
-import { withRopeFactors } from './gguf/rope-factors.ts'
 import { nameTable, type PlannedParameter, planParameters, surplusWarning } from './parameters.ts'
 import { methodOfConfig, methodOfGguf, type StoredMethod } from './quantization-config.ts'
-import type { DecoderConfig, ModelFamily, ParameterName } from './types.ts'
+import { HEAD, type ModelConfig, type ModelFamily } from './types.ts'
 
 export interface ModelSource {
   /** Its tensors under the names of the family's table: a missing prefix is added, a tied pair is one tensor. */
   readonly checkpoint: Checkpoint
   readonly family: ModelFamily
-  readonly config: DecoderConfig
+  readonly config: ModelConfig
   /** config.json, lossless; for a GGUF file the one that its metadata stands for. */
   readonly configJson: JsonObject
   readonly graph: Graph
@@ -66,11 +65,12 @@ async function folderSource(original: Checkpoint): Promise<ModelSource> {
   const config = family.parseConfig(configJson)
   const stored = methodOfConfig(configJson)
   const warnings: string[] = []
-  let checkpoint = withPrefixes(original)
+  const names = family.names(config)
+  let checkpoint = withPrefixes(original, names)
   let tied = config.tied
   if (tied) {
     const reader = storedReader(checkpoint, stored?.config, warnings)
-    const tie = await resolveTie(checkpoint, (name) => stored?.method.stored.isStored(name, reader) ?? false)
+    const tie = await resolveTie(checkpoint, names, (name) => stored?.method.stored.isStored(name, reader) ?? false)
     checkpoint = tie.checkpoint
     tied = tie.tied
     if (tie.warning) warnings.push(tie.warning)
@@ -80,16 +80,16 @@ async function folderSource(original: Checkpoint): Promise<ModelSource> {
 
 async function ggufSource(checkpoint: Checkpoint): Promise<ModelSource> {
   const family = familyOfGguf(checkpoint, MODEL_FAMILIES)
-  const configJson = configFromGguf(checkpoint, family)
+  const configJson = await configFromGguf(checkpoint, family)
   const parsed = family.parseConfig(configJson)
-  const config = { ...parsed, rope: await withRopeFactors(parsed.rope, checkpoint) }
+  const config = (await family.gguf.refine?.(parsed, checkpoint)) ?? parsed
   return planned({ checkpoint, family, config, configJson, warnings: [], stored: methodOfGguf(checkpoint) })
 }
 
 interface Opened {
   readonly checkpoint: Checkpoint
   readonly family: ModelFamily
-  readonly config: DecoderConfig
+  readonly config: ModelConfig
   readonly configJson: JsonObject
   readonly warnings: string[]
   readonly stored: StoredMethod | undefined
@@ -145,7 +145,7 @@ export async function readTensor(checkpoint: Checkpoint, name: string): Promise<
 }
 
 async function loadParameter(
-  { parameter, name, names, quantized }: PlannedParameter,
+  { parameter, name, op, quantized }: PlannedParameter,
   checkpoint: Checkpoint,
   method: Method | undefined,
   reader: StoredReader<unknown>,
@@ -153,13 +153,18 @@ async function loadParameter(
   const weight = quantized
     ? await method!.stored.read(name, parameter.shape, reader)
     : denseWeight(await readTensor(checkpoint, name))
-  return asInGraph(weight, names, checkpoint)
+  return toGraph(op, weight)
 }
 
-/** Rows in the graph's order, whatever the container's is. */
-function asInGraph(weight: QuantizedWeight, names: ParameterName, checkpoint: Checkpoint): QuantizedWeight {
-  if (checkpoint.format !== 'gguf' || !names.ggufOp) return weight
-  return reorderRows(weight, rowOrder(names.ggufOp, weight.shape[0], true))
+/** Reads a float weight as a method quantises it: [N, K] also where the file holds it transposed. */
+export async function readFloatWeight(source: ModelSource, name: string): Promise<RawTensor> {
+  const tensor = await readTensor(source.checkpoint, name)
+  return isTransposed(source, name) ? transpose(tensor) : tensor
+}
+
+/** Whether the file holds the float weight `name` as [K, N]. */
+export function isTransposed({ parameters }: ModelSource, name: string): boolean {
+  return parameters.find((p) => p.name === name)?.op?.kind === 'transpose'
 }
 
 /** How a method sees the tensors of a checkpoint, in file order. */
@@ -169,13 +174,25 @@ export function tensorInfos(source: ModelSource): { infos: TensorInfo[]; stored:
   const stored: StoredTensor[] = []
   for (const tensor of source.checkpoint.tensors.values()) {
     const found = byName.get(tensor.name)
-    const kind = found?.parameter.kind
-    const role =
-      found?.parameter.path === 'lm_head.weight' ? 'head' : kind === undefined || kind === 'vector' ? 'other' : kind
-    infos.push({ name: tensor.name, shape: tensor.shape, dtype: tensor.dtype, role, path: found?.parameter.path })
+    // A method sees [N, K], whichever way the file holds it.
+    const shape = found?.op?.kind === 'transpose' && !found.quantized ? found.parameter.shape : tensor.shape
+    infos.push({ name: tensor.name, shape, dtype: tensor.dtype, role: roleOf(found), path: found?.parameter.path })
     stored.push(tensor)
   }
   return { infos, stored }
+}
+
+function roleOf(found: PlannedParameter | undefined): TensorInfo['role'] {
+  if (!found || found.parameter.kind === 'vector') return 'other'
+  return found.parameter.path === `${HEAD}.weight` ? 'head' : found.parameter.kind
+}
+
+/** Module of the last parameter in the reference's order, a vector's with its own name; the head comes last where it is untied. */
+function lastModule({ config, family, graph }: ModelSource): string {
+  const used = new Set(graph.parameters.map((p) => p.path))
+  const names = family.names(config).filter((n) => used.has(n.path))
+  const last = names.findLast((n) => n.path.startsWith(`${HEAD}.`)) ?? names.at(-1)!
+  return last.huggingFace.replace(/\.weight$/, '')
 }
 
 /** What planning may ask about the model. */
@@ -184,13 +201,13 @@ export function modelInfo(source: ModelSource): ModelInfo {
   return {
     modelType: config.modelType,
     tied: config.tied,
-    lastModule: config.tied ? 'model.norm' : 'lm_head',
+    lastModule: lastModule(source),
     layers: config.layers,
     heads: config.heads,
     kvHeads: config.kvHeads,
     dtype: modelDtype(source.configJson, source.checkpoint),
     container: source.checkpoint.format,
-    ggufArchitecture: source.family.ggufArchitecture,
+    ggufArchitecture: source.family.gguf?.architecture,
     graph: source.graph,
   }
 }
@@ -224,12 +241,12 @@ export function quantizedOnTheFly(
     ...source,
     method,
     load: async (index, given) => {
-      const { name, names } = source.parameters[index]
+      const { name, op } = source.parameters[index]
       const entry = plans.get(name)
       if (entry?.action !== 'quantize') return source.load(index, given)
-      const tensor = await readTensor(source.checkpoint, name)
+      const tensor = await readFloatWeight(source, name)
       const weight = await method.quantize({ name, tensor, settings: entry.settings, kernels: given ?? kernels })
-      return asInGraph(weight, names, source.checkpoint)
+      return toGraph(op, weight)
     },
   }
 }

@@ -1,10 +1,15 @@
 // A model family: config.json -> graph, and the names of its parameters in each container.
-import type { RowOp } from '../convert/ops.ts'
+import type { WeightOp } from '../convert/ops.ts'
 import type { JsonObject } from '../core/json.ts'
-import type { Activation, Graph } from '../graph/types.ts'
+import type { Graph } from '../graph/types.ts'
+import type { GgufProfile } from './gguf/profile.ts'
 
-/** Sizes and switches that every decoder of these families has, derived from config.json. */
-export interface DecoderConfig {
+/** Paths with a meaning in every family: the token table, and the head's module. */
+export const EMBEDDING = 'embed_tokens.weight'
+export const HEAD = 'lm_head'
+
+/** What anybody may ask of a model, whatever its family. A family's own config extends it. */
+export interface ModelConfig {
   readonly modelType: string
   readonly vocabSize: number
   readonly hiddenSize: number
@@ -12,19 +17,11 @@ export interface DecoderConfig {
   readonly heads: number
   readonly kvHeads: number
   readonly headDim: number
-  readonly intermediateSize: number
   readonly maxPositions: number
-  readonly normEps: number
+  /** Whether the head is the token table. */
   readonly tied: boolean
-  /** Biases of q, k, v; of o; of the MLP. */
-  readonly qkvBias: boolean
-  readonly outputBias: boolean
-  readonly mlpBias: boolean
-  readonly qkNorm: boolean
-  readonly activation: Activation
-  /** Sliding window of each layer, undefined for full attention. */
-  readonly windows: readonly (number | undefined)[]
-  readonly rope: RopeConfig
+  /** Rope of each layer, undefined where q and k are not rotated. */
+  readonly ropes: readonly (RopeConfig | undefined)[]
 }
 
 interface RopeBase {
@@ -67,24 +64,31 @@ export type RopeConfig =
   /** GGUF's `rope_freqs.weight` [rotaryDim / 2]: each frequency is divided by its factor. */
   | (RopeBase & { readonly type: 'factors'; readonly factors: readonly number[] })
 
-/** Names of one parameter in each container. */
+/** Ropes of one type. */
+export type RopeOf<T extends RopeConfig['type']> = Extract<RopeConfig, { type: T }>
+
+/** Names of one parameter in each container, and what a container does to it. */
 export interface ParameterName {
   readonly path: string
   readonly huggingFace: string
+  readonly huggingFaceOp?: WeightOp
   readonly gguf: string
-  readonly ggufOp?: RowOp
+  readonly ggufOp?: WeightOp
 }
 
-export interface ModelFamily {
+export interface ModelFamily<C extends ModelConfig = ModelConfig> {
   /** Values of `model_type` in config.json. */
   readonly modelTypes: readonly string[]
   /** The transformers class that config.json names in `architectures`. */
   readonly className: string
-  /** Value of `general.architecture` in GGUF files. */
-  readonly ggufArchitecture: string
   /** Reads config.json; throws ConfigError naming the key. */
-  parseConfig(config: JsonObject): DecoderConfig
-  build(config: DecoderConfig): Graph
-  /** One entry a parameter, whatever is in a file. */
-  names(config: DecoderConfig): readonly ParameterName[]
+  parseConfig(config: JsonObject): C
+  build(config: C): Graph
+  /**
+   * Names of every parameter that the graph may have, in the order of the reference's modules: the last one, the head apart, decides
+   * what automatic skip lists name.
+   */
+  names(config: C): readonly ParameterName[]
+  /** How GGUF files hold the family; absent where there is no such architecture. */
+  readonly gguf?: GgufProfile<C>
 }

@@ -13,7 +13,7 @@ import { fromFloat32, toFloat32 } from '../core/half.ts'
 import { blockSpans, cutGraph } from '../graph/cut.ts'
 import type { BlockTensor } from '../methods/calibration.ts'
 import type { Method, NamedTensor, QuantizationPlan, QuantizerKernels, TensorInfo } from '../methods/types.ts'
-import { type ModelSource, readTensor } from '../models/source.ts'
+import { type ModelSource, readFloatWeight } from '../models/source.ts'
 import { denseWeight, type QuantizedWeight } from '../weights/weight.ts'
 
 /** What calibration runs on. */
@@ -159,7 +159,7 @@ function openSession(
   const model = {
     graph: source.graph,
     tensors,
-    load: async (path: string) => cast(await readTensor(source.checkpoint, names.get(path)!), options.dtype),
+    load: async (path: string) => cast(await readFloatWeight(source, names.get(path)!), options.dtype),
     finished: async (path: string) => {
       const item = items.get(path)!
       const written = await results.read(item.info.name)

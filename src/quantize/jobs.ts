@@ -1,5 +1,6 @@
 // From a method's plan to the engine's jobs: what is quantised, what is cast, what is copied byte for byte.
 import type { Checkpoint, StoredTensor } from '../checkpoint/types.ts'
+import { transpose } from '../convert/ops.ts'
 import type { CalibrateJob, ComputeJob, CopyJob, Job } from '../convert/plan.ts'
 import { copyJob } from '../convert/save.ts'
 import { type DType, type FloatDType, isFloat, type RawTensor, rawTensor } from '../core/dtypes.ts'
@@ -17,6 +18,8 @@ export interface JobOptions {
   readonly isView?: boolean
   /** Jobs of the tensors that a block session gives, by name. */
   readonly calibrated?: ReadonlyMap<string, CalibrateJob>
+  /** True for floats that the checkpoint holds as [K, N]: a method is given [N, K]. */
+  isTransposed?(name: string): boolean
 }
 
 /** One job a tensor, in the order given. */
@@ -59,13 +62,14 @@ function quantizeJob<S>(
   options: JobOptions,
 ): ComputeJob {
   const outputs = method.stored.outputs?.(info, settings)
-  const step = outputs && method.sliceRows?.(info, settings)
+  const transposed = options.isTransposed?.(info.name) ?? false
+  const step = outputs && !transposed ? method.sliceRows?.(info, settings) : undefined
   return {
     ...loader(checkpoint, info.name, step, options),
     action: 'quantize',
     outputs,
     run: async (input, firstRow) => {
-      const tensor = cast(info.name, input, options)
+      const tensor = cast(info.name, transposed ? transpose(input) : input, options)
       const { kernels, warn } = options
       const weight = await method.quantize({ name: info.name, tensor, settings, kernels, firstRow, warn })
       return method.stored.write(info.name, weight, settings, kernels)
@@ -77,7 +81,7 @@ function castJob(checkpoint: Checkpoint, info: TensorInfo, dtype: FloatDType, op
   return {
     ...loader(checkpoint, info.name, 1, options),
     action: 'cast',
-    outputs: [{ name: info.name, dtype, shape: info.shape }],
+    outputs: [{ name: info.name, dtype, shape: stored(checkpoint, info.name).shape }],
     run: async (input) => [{ name: info.name, tensor: cast(info.name, input, options) }],
   }
 }

@@ -16,7 +16,7 @@ import type { Method, QuantizationPlan, QuantizerKernels, TensorInfo } from '../
 import { withDtype } from '../models/cast.ts'
 import { ggufTokenizerOf } from '../models/gguf/tokenizer.ts'
 import { ggufView } from '../models/gguf/view.ts'
-import { type ModelSource, modelDtype, modelInfo, tensorInfos } from '../models/source.ts'
+import { isTransposed, type ModelSource, modelDtype, modelInfo, tensorInfos } from '../models/source.ts'
 import { type Calibrated, type CalibrationSetup, calibratedJobs } from './calibrated.ts'
 import { quantizeJobs } from './jobs.ts'
 
@@ -172,7 +172,12 @@ async function planSafetensors(
   const dtype = floatDtype ?? options.dtype
   const calibrated =
     method.block && calibratedJobs({ source, infos, method, config, plan, options: { ...options, dtype } })
-  const jobs = quantizeJobs(checkpoint, infos, method, plan, { ...options, dtype, calibrated: calibrated?.jobs })
+  const jobs = quantizeJobs(checkpoint, infos, method, plan, {
+    ...options,
+    dtype,
+    calibrated: calibrated?.jobs,
+    isTransposed: (name) => isTransposed(source, name),
+  })
   const outputs = jobs.map(outputsOf)
   const sinkOptions = {
     metadata: new Map([['format', 'pt']]),

@@ -1,38 +1,72 @@
-// config.json -> sizes and switches of a pre-norm gated decoder, old and new spellings. A family states only where it differs.
+// config.json -> sizes and switches of a gated decoder, old and new spellings. A family states only where it differs.
 import { ConfigError, UnsupportedError } from '../../core/errors.ts'
 import { type JsonObject, type PlainObject, toPlain } from '../../core/json.ts'
 import type { Activation } from '../../graph/types.ts'
-import type { DecoderConfig } from '../types.ts'
+import type { RopeConfig } from '../types.ts'
 import { ConfigFields } from './fields.ts'
 import { parseRope } from './rope-config.ts'
+import type { DecoderConfig, Placement } from './types.ts'
+import { noWindows, type WindowRule } from './windows.ts'
 
 /** A billion layers in a config.json must not become a billion nodes; the deepest decoders in use have about 130. */
-const MAX_LAYERS = 1024
+export const MAX_LAYERS = 1024
 
 /** What a family's config class assumes where config.json is silent, and which switches it has. */
 export interface DecoderTraits {
   readonly vocabSize: number
   readonly intermediateSize: number
   readonly maxPositions: number
+  /** Default 4096. */
+  readonly hiddenSize?: number
+  /** Default 32. */
+  readonly layers?: number
+  /** Default 32. */
+  readonly heads?: number
   /** Undefined: as many as there are heads. */
   readonly kvHeads?: number
   /** Undefined: hidden_size / num_attention_heads. */
   readonly headDim?: number
-  readonly qkNorm?: boolean
+  /** Default 1e-6. */
+  readonly normEps?: number
+  /** Default false. */
+  readonly tied?: boolean
+  readonly normAddsOne?: boolean
+  /** Default `pre`. */
+  readonly placement?: Placement
+  readonly qkNorm?: 'head' | 'full'
+  readonly fused?: boolean
   /** Which linears of the attention have biases: by `attention_bias`, on q, k and v always, or none. */
   readonly attentionBias: 'config' | 'qkv' | 'none'
   readonly mlpBias?: 'config'
-  /** `all`: every layer where `sliding_window` is set (4096 where absent); `layers`: as `layer_types` or `max_window_layers` say. */
-  readonly window?: 'all' | 'layers'
+  /** Reads the activation; default: `hidden_act`, silu where absent. */
+  readonly activation?: (fields: ConfigFields) => Activation
+  /** Default: none. */
+  readonly windows?: WindowRule
+  /** Default: one for all layers. */
+  readonly ropes?: (config: PlainObject, sizes: RopeSizes) => Pick<DecoderConfig, 'rope' | 'ropes'>
+  /** Factors and caps that only this family has; the rest is 1 or none, and the score scale headDim^-0.5. */
+  readonly factors?: (fields: ConfigFields, sizes: RopeSizes) => Partial<Factors>
 }
+
+export interface RopeSizes {
+  readonly hiddenSize: number
+  readonly layers: number
+  readonly headDim: number
+  readonly maxPositions: number
+}
+
+type Factors = Pick<
+  DecoderConfig,
+  'embeddingScale' | 'scoreScale' | 'residualScale' | 'logitDivisor' | 'scoreSoftcap' | 'logitSoftcap'
+>
 
 /** Reads a config.json by a family's traits. Throws ConfigError naming the key. */
 export function parseDecoderConfig(json: JsonObject, traits: DecoderTraits): DecoderConfig {
   const config = toPlain(json) as PlainObject
   const fields = new ConfigFields(config)
-  const layers = fields.size('num_hidden_layers', 32, MAX_LAYERS)
-  const heads = fields.size('num_attention_heads', 32)
-  const hiddenSize = fields.size('hidden_size', 4096)
+  const layers = fields.size('num_hidden_layers', traits.layers ?? 32, MAX_LAYERS)
+  const heads = fields.size('num_attention_heads', traits.heads ?? 32)
+  const hiddenSize = fields.size('hidden_size', traits.hiddenSize ?? 4096)
   const kvHeads = fields.size('num_key_value_heads', traits.kvHeads ?? heads)
   if (heads % kvHeads !== 0)
     throw new ConfigError(
@@ -41,27 +75,43 @@ export function parseDecoderConfig(json: JsonObject, traits: DecoderTraits): Dec
     )
   const headDim = headSize(fields, traits, hiddenSize, heads)
   const maxPositions = fields.size('max_position_embeddings', traits.maxPositions)
+  const sizes = { hiddenSize, layers, headDim, maxPositions }
   const bias = traits.attentionBias === 'config' && fields.flag('attention_bias')
   return {
     modelType: fields.text('model_type'),
     vocabSize: fields.size('vocab_size', traits.vocabSize),
-    hiddenSize,
-    layers,
     heads,
     kvHeads,
-    headDim,
+    ...sizes,
     intermediateSize: fields.size('intermediate_size', traits.intermediateSize),
-    maxPositions,
-    normEps: fields.positive('rms_norm_eps', 1e-6),
-    tied: fields.flag('tie_word_embeddings'),
+    normEps: fields.positive('rms_norm_eps', traits.normEps ?? 1e-6),
+    normAddsOne: traits.normAddsOne ?? false,
+    placement: traits.placement ?? 'pre',
+    tied: fields.flag('tie_word_embeddings', traits.tied),
     qkvBias: bias || traits.attentionBias === 'qkv',
     outputBias: bias,
     mlpBias: traits.mlpBias === 'config' && fields.flag('mlp_bias'),
-    qkNorm: traits.qkNorm ?? false,
-    activation: activation(fields),
-    windows: windows(fields, traits, layers),
-    rope: parseRope(config, headDim, maxPositions),
+    qkNorm: traits.qkNorm,
+    fused: traits.fused ?? false,
+    activation: traits.activation ? traits.activation(fields) : activationOf(fields, 'hidden_act', 'silu'),
+    windows: (traits.windows ?? noWindows)(fields, layers),
+    ...(traits.ropes ? traits.ropes(config, sizes) : oneRope(config, sizes)),
+    embeddingScale: 1,
+    scoreScale: headDim ** -0.5,
+    residualScale: 1,
+    logitDivisor: 1,
+    ...traits.factors?.(fields, sizes),
   }
+}
+
+/** The same rope on every layer. */
+export function oneRope(
+  config: PlainObject,
+  sizes: RopeSizes,
+  theta?: number,
+): { rope: RopeConfig; ropes: RopeConfig[] } {
+  const rope = parseRope(config, sizes.headDim, sizes.maxPositions, theta)
+  return { rope, ropes: new Array<RopeConfig>(sizes.layers).fill(rope) }
 }
 
 function headSize(fields: ConfigFields, traits: DecoderTraits, hiddenSize: number, heads: number): number {
@@ -74,44 +124,24 @@ function headSize(fields: ConfigFields, traits: DecoderTraits, hiddenSize: numbe
   return hiddenSize / heads
 }
 
-/** Spellings of hidden_act. */
+/** Spellings of an activation. */
 const ACTIVATIONS: Readonly<Record<string, Activation>> = {
   silu: 'silu',
   swish: 'silu',
   gelu: 'gelu',
   gelu_new: 'gelu_tanh',
+  gelu_fast: 'gelu_tanh',
   gelu_pytorch_tanh: 'gelu_tanh',
   relu: 'relu',
 }
 
-function activation(fields: ConfigFields): Activation {
-  const name = fields.text('hidden_act', 'silu')
-  const found = ACTIVATIONS[name]
+/** The activation named by `key`. Throws UnsupportedError listing what there is. */
+export function activationOf(fields: ConfigFields, key: string, fallback: string): Activation {
+  const name = fields.text(key, fallback)
+  const found = Object.hasOwn(ACTIVATIONS, name) ? ACTIVATIONS[name] : undefined
   if (found) return found
   throw new UnsupportedError(
     `Activation "${name}" is not supported: there are ${Object.keys(ACTIVATIONS).join(', ')}`,
-    { key: 'hidden_act', actual: name },
+    { key, actual: name },
   )
-}
-
-function windows(fields: ConfigFields, traits: DecoderTraits, layers: number): (number | undefined)[] {
-  const none = new Array<undefined>(layers).fill(undefined)
-  if (!traits.window) return none
-  if (traits.window === 'all') {
-    // An absent key means the class default 4096, a null none at all.
-    if (fields.isNull('sliding_window')) return none
-    return new Array<number>(layers).fill(fields.size('sliding_window', 4096))
-  }
-  const kinds = fields.texts('layer_types', layers)
-  for (const kind of kinds ?? []) {
-    if (kind !== 'full_attention' && kind !== 'sliding_attention')
-      throw new UnsupportedError(`Layers of type "${kind}" are not supported in this family`, {
-        key: 'layer_types',
-        actual: kind,
-      })
-  }
-  if (!fields.flag('use_sliding_window') || fields.isNull('sliding_window')) return none
-  const window = fields.size('sliding_window', 4096)
-  const first = fields.count('max_window_layers', 28)
-  return none.map((_, i) => ((kinds ? kinds[i] === 'sliding_attention' : i >= first) ? window : undefined))
 }

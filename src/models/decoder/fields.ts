@@ -77,6 +77,14 @@ export class ConfigFields {
     return value as number[]
   }
 
+  /** A list of numbers, undefined where absent. */
+  numbers(key: string): number[] | undefined {
+    const value = this.values[key] ?? undefined
+    if (value === undefined) return undefined
+    if (!Array.isArray(value) || !value.every((x) => typeof x === 'number')) this.fail(key, 'a list of numbers')
+    return value as number[]
+  }
+
   /** A list of strings of length `count`, undefined where absent. */
   texts(key: string, count: number): string[] | undefined {
     const value = this.values[key] ?? undefined

@@ -1,25 +1,25 @@
 // Makes a family of the shared decoder from what sets it apart.
 import type { ModelFamily } from '../types.ts'
 import { type DecoderTraits, parseDecoderConfig } from './config.ts'
+import { type DecoderGguf, decoderProfile } from './gguf.ts'
 import { buildDecoder } from './graph.ts'
 import { decoderNames } from './names.ts'
+import type { DecoderConfig } from './types.ts'
 
 export interface DecoderFamily {
   readonly modelTypes: readonly string[]
   readonly className: string
-  readonly ggufArchitecture: string
-  /** GGUF files of this family hold the rows of q and k interleaved. */
-  readonly ggufPermutesRope?: boolean
+  readonly gguf?: DecoderGguf
   readonly traits: DecoderTraits
 }
 
-export function decoderFamily(family: DecoderFamily): ModelFamily {
+export function decoderFamily({ modelTypes, className, gguf, traits }: DecoderFamily): ModelFamily<DecoderConfig> {
   return {
-    modelTypes: family.modelTypes,
-    className: family.className,
-    ggufArchitecture: family.ggufArchitecture,
-    parseConfig: (json) => parseDecoderConfig(json, family.traits),
+    modelTypes,
+    className,
+    parseConfig: (json) => parseDecoderConfig(json, traits),
     build: buildDecoder,
-    names: (config) => decoderNames(config, family.ggufPermutesRope ?? false),
+    names: (config) => decoderNames(config, gguf?.permutesRope ?? false),
+    gguf: gguf && decoderProfile(gguf),
   }
 }

@@ -14,12 +14,17 @@ const TYPES: Readonly<Record<string, RopeConfig['type']>> = {
   longrope: 'longrope',
   su: 'longrope',
 }
-/** Keys whose object gives every layer type a rope of its own, which no family here has. */
+/** Keys whose object gives every layer type a rope of its own: a family that has such ropes takes them apart first. */
 const LAYER_TYPES = ['full_attention', 'sliding_attention']
 const DEFAULT_THETA = 10000
 
 /** The rope of a config.json whose heads have `headDim` values. Throws ConfigError naming the key. */
-export function parseRope(config: PlainObject, headDim: number, maxPositions: number): RopeConfig {
+export function parseRope(
+  config: PlainObject,
+  headDim: number,
+  maxPositions: number,
+  defaultTheta = DEFAULT_THETA,
+): RopeConfig {
   const top = new ConfigFields(config)
   const key = top.has('rope_parameters') ? 'rope_parameters' : 'rope_scaling'
   const values = top.object(key) ?? {}
@@ -45,7 +50,7 @@ export function parseRope(config: PlainObject, headDim: number, maxPositions: nu
       `Cannot read config.json: ${rotaryDim} of ${headDim} values a head are rotated, expected an even number`,
       { key: 'head_dim', actual: rotaryDim },
     )
-  const base = { theta: either('rope_theta', DEFAULT_THETA), rotaryDim, maxPositions }
+  const base = { theta: either('rope_theta', defaultTheta), rotaryDim, maxPositions }
   // Phi-3 keeps it at the top level, and that one wins.
   const originalMaxPositions = top.has('original_max_position_embeddings')
     ? top.size('original_max_position_embeddings')

@@ -1,7 +1,7 @@
 // A quantised folder seen as a GGUF file that keeps its codes: the float view of the model, in which every weight that can be written as
 // `type` without quantising it again is already there in that type.
 import type { Checkpoint, StoredTensor } from '../../checkpoint/types.ts'
-import { reorderRows, rowOrder } from '../../convert/ops.ts'
+import { fromGraph } from '../../convert/ops.ts'
 import { elementCount } from '../../core/dtypes.ts'
 import { UnsupportedError } from '../../core/errors.ts'
 import type { QuantizerKernels } from '../../core/kernels.ts'
@@ -32,9 +32,7 @@ export async function withKeptCodes(
     tensors.set(names.gguf, blocksOf(tensor, type))
     readers.set(names.gguf, async () => {
       const stored = await source.load(index, kernels)
-      const { ggufOp } = names
-      const weight = ggufOp ? reorderRows(stored, rowOrder(ggufOp, parameter.shape[0], false)) : stored
-      const found = reExpress(weight, type)
+      const found = reExpress(fromGraph(names.ggufOp, stored), type)
       if (!found)
         throw new UnsupportedError(`Cannot write "${names.gguf}" as ${type}: a scale leaves the range of float16`, {
           tensor: names.gguf,

@@ -12,7 +12,7 @@ export async function ggufTokenizerOf(
 ): Promise<{ metadata: ReadonlyMap<string, GgufTokenizerValue>; warnings: readonly string[] }> {
   const { files } = source.checkpoint
   const read = async (name: string) => ((await files.has(name)) ? readBytes(files, name) : undefined)
-  const architecture = source.family.ggufArchitecture
+  const architecture = source.family.gguf?.architecture ?? ''
   const found = await ggufSourceFromFolder(read, architecture, toPlain(source.configJson) as PlainObject, pre)
   if (found) return ggufTokenizer(found)
   return { metadata: new Map(), warnings: ['the folder has no tokenizer: llama.cpp will not run the file'] }

@@ -3,7 +3,7 @@
 import type { GgufValue } from '../../checkpoint/gguf/metadata.ts'
 import { readText } from '../../checkpoint/text-file.ts'
 import type { Checkpoint, StoredTensor } from '../../checkpoint/types.ts'
-import { reorderRows, rowOrder } from '../../convert/ops.ts'
+import { fromGraph, storedShape, toGraph } from '../../convert/ops.ts'
 import { DTYPE_BYTES, type DType, elementCount, isFloat, type RawTensor, rawTensor } from '../../core/dtypes.ts'
 import { UnsupportedError } from '../../core/errors.ts'
 import { toFloat32 } from '../../core/half.ts'
@@ -12,7 +12,7 @@ import { denseWeight } from '../../weights/weight.ts'
 import { type ModelSource, modelDtype, readTensor } from '../source.ts'
 import type { ParameterName } from '../types.ts'
 import { modelMetadata } from './metadata.ts'
-import { ROPE_FACTORS_NAME, ropeFactors } from './rope-factors.ts'
+import type { GeneratedTensor } from './profile.ts'
 
 /** general.file_type of a float file. */
 const FILE_TYPES: Readonly<Partial<Record<DType, number>>> = { F32: 0, F16: 1, BF16: 32 }
@@ -38,11 +38,19 @@ export async function ggufView(source: ModelSource, options: GgufViewOptions = {
       file: checkpoint.files.name,
       hint: `fewbit convert ${checkpoint.files.name} --to float:bf16 -o FLOAT`,
     })
-  const warnings = [...checkpoint.warnings]
-  const tensors = new Map(viewTensors(source, warnings).map((t) => [t.tensor.name, t]))
+  const { gguf: profile } = family
+  if (!profile)
+    throw new UnsupportedError(
+      `Cannot see "${checkpoint.files.name}" as a GGUF file: ${config.modelType} has no such form`,
+      {
+        file: checkpoint.files.name,
+        modelType: config.modelType,
+      },
+    )
+  const tensors = new Map(viewTensors(source, profile.generated?.(config) ?? []).map((t) => [t.tensor.name, t]))
   const stored = [...tensors.values()].map((t) => t.tensor)
   const metadata = modelMetadata({
-    architecture: family.ggufArchitecture,
+    profile,
     config,
     configJson,
     generationConfig: await generationConfig(checkpoint),
@@ -57,7 +65,7 @@ export async function ggufView(source: ModelSource, options: GgufViewOptions = {
     tensors: new Map(stored.map((t) => [t.name, t])),
     config: null,
     metadata,
-    warnings,
+    warnings: [...checkpoint.warnings, ...(profile.losses?.(config) ?? [])],
     read: async (tensor, from = 0, to = tensor.byteLength) =>
       (await tensors.get(tensor.name)!.read()).data.subarray(from, to),
     close: checkpoint.close,
@@ -65,17 +73,14 @@ export async function ggufView(source: ModelSource, options: GgufViewOptions = {
 }
 
 /** Generated tensors first, then those of each file by name, as the converter takes them. */
-function viewTensors(source: ModelSource, warnings: string[]): ViewTensor[] {
-  const { checkpoint, config, parameters } = source
+function viewTensors(source: ModelSource, generated: readonly GeneratedTensor[]): ViewTensor[] {
+  const { checkpoint, parameters } = source
   const names = new Map(parameters.map((p) => [p.name, p.names]))
   const files = [...new Set([...checkpoint.tensors.values()].map((t) => t.file))].sort(byCodePoint)
   const ordered = [...checkpoint.tensors.values()].sort(
     (a, b) => files.indexOf(a.file) - files.indexOf(b.file) || byCodePoint(a.name, b.name),
   )
-  const out: ViewTensor[] = []
-  if (config.rope.type === 'llama3') out.push(memoryTensor(ROPE_FACTORS_NAME, ropeFactors(config.rope)))
-  if (config.rope.type === 'dynamic')
-    warnings.push('GGUF cannot say a dynamic rope: beyond the trained context the file runs with plain frequencies')
+  const out = generated.map(memoryTensor)
   for (const tensor of ordered) {
     const found = names.get(tensor.name)
     if (found) out.push(viewTensor(checkpoint, tensor, found))
@@ -83,7 +88,7 @@ function viewTensors(source: ModelSource, warnings: string[]): ViewTensor[] {
   return out
 }
 
-function memoryTensor(name: string, values: Float32Array): ViewTensor {
+function memoryTensor({ name, values }: GeneratedTensor): ViewTensor {
   const raw = rawTensor('F32', [values.length], values)
   const tensor = { name, dtype: 'F32', shape: raw.shape, file: name, offset: 0, byteLength: values.byteLength }
   return { tensor, read: async () => raw }
@@ -93,13 +98,16 @@ function memoryTensor(name: string, values: Float32Array): ViewTensor {
 function viewTensor(checkpoint: Checkpoint, stored: StoredTensor, names: ParameterName): ViewTensor {
   const isVector = stored.shape.length < 2 || names.gguf.endsWith('_norm.weight')
   const dtype: DType = isVector || !(stored.dtype in FILE_TYPES) ? 'F32' : (stored.dtype as DType)
-  const byteLength = elementCount(stored.shape) * DTYPE_BYTES[dtype]
-  const tensor = { ...stored, name: names.gguf, dtype, byteLength }
+  const shape = storedShape(names.huggingFaceOp, stored.shape)
+  const byteLength = elementCount(shape) * DTYPE_BYTES[dtype]
+  const tensor = { ...stored, name: names.gguf, shape, dtype, byteLength }
   const read = async () => {
     const raw = await readTensor(checkpoint, stored.name)
-    const cast = raw.dtype === dtype ? raw : widen(raw)
-    if (!names.ggufOp) return cast
-    return reorderRows(denseWeight(cast), rowOrder(names.ggufOp, stored.shape[0], false)).parts.values
+    const { values } = toGraph(names.huggingFaceOp, denseWeight(raw)).parts
+    // The converter computes in float32, but for halves in their own precision.
+    const wide = values.dtype === 'F16' || values.dtype === dtype ? values : widen(values)
+    const made = fromGraph(names.ggufOp, denseWeight(wide)).parts.values
+    return made.dtype === dtype ? made : widen(made)
   }
   return { tensor, read }
 }
