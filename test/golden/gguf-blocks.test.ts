@@ -16,6 +16,8 @@ import { fixtureJson, fixtureTensors } from '../support/tensors.ts'
 const AFFINE = Object.keys(AFFINE_BLOCKS) as AffineBlockType[]
 const SUPER = Object.keys(SUPERBLOCKS) as SuperblockType[]
 const WRITTEN = SUPER.filter((type) => type in BLOCK_QUANTIZERS)
+/** Types of activations only: their fixture is activations.safetensors. */
+const ACTIVATIONS: readonly SuperblockType[] = ['Q8_1', 'Q8_K']
 const COLUMNS = 512
 
 async function inputs() {
@@ -92,10 +94,29 @@ test.each(AFFINE)(
   },
 )
 
-test.each(SUPER)('%s: blocks decode to ggml values', async (type) => {
+test.each(SUPER.filter((type) => !ACTIVATIONS.includes(type)))('%s: blocks decode to ggml values', async (type) => {
   const file = await expected(type)
   const { needs_weights } = (await typeFacts())[type]
   const packed = file(needs_weights ? 'packed_weighted' : 'packed')
   sameValues(decodeSuperblocks(type, packed, 0, 27 * COLUMNS), new Float32Array(file('dequant').buffer))
   sameValues(decodeSuperblocks(type, file('random'), 0, 3 * COLUMNS), new Float32Array(file('random_dequant').buffer))
 })
+
+test.each(ACTIVATIONS)(
+  '%s: blocks of activations decode to what they were made of, within half a step',
+  async (type) => {
+    const blocks = (await fixtureTensors('gguf/blocks/activations.safetensors')).get(
+      type.replace('Q8_K', 'q8_K').replace('Q8_1', 'q8_1'),
+    )!
+    const { x } = await inputs()
+    const values = decodeSuperblocks(type, blocks.data, 0, 12 * COLUMNS)
+    for (let at = 0; at < values.length; at += SUPERBLOCKS[type].elements) {
+      const group = x.slice(at, at + SUPERBLOCKS[type].elements)
+      const step = Math.max(...group.map(Math.abs)) / 127
+      group.forEach((v, i) => {
+        // half a step, and the rounding of the scale to half: 127 steps times 2^-11
+        expect(Math.abs(v - values[at + i])).toBeLessThanOrEqual(step * 0.57)
+      })
+    }
+  },
+)

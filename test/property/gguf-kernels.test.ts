@@ -73,6 +73,7 @@ const SHAPES: readonly ((x: number, i: number, seed: number) => number)[] = [
   (x) => 10 + x * 1e-3,
   (x) => Math.sign(x) * Math.exp(x * 6),
   (x) => x * 1e-6,
+  (x, _, seed) => Math.sign(x) * 2 ** ((seed % 80) - 40) * (1 - (1 + (seed % 47)) * 2 ** -24), // just below a power of two
   (x) => x * 1e-13,
   (x) => x * 1e-38,
   (x) => x * 1e-40,

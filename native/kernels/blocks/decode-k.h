@@ -1,9 +1,48 @@
-// Q4_K, Q5_K and Q6_K -> values (src/weights/superblock/k.ts).
+// Q2_K to Q6_K, and Q8_1 and Q8_K of activations, -> values (src/weights/superblock/k.ts).
 #pragma once
 #include "half.h"
 
 namespace fb::blocks {
 namespace {
+
+inline void decode_q2(const uint8_t* block, float* y) {
+  const float d = half_at(block + 80), dmin = half_at(block + 82);
+  for (int g = 0; g < 16; g++) {
+    const float scale = d * static_cast<float>(block[g] & 15), least = dmin * static_cast<float>(block[g] >> 4);
+    const uint8_t* codes = block + 16 + 32 * (g >> 3) + 16 * (g & 1);
+    const int shift = g & 6;
+    for (int l = 0; l < 16; l++) {
+      const float product = scale * static_cast<float>((codes[l] >> shift) & 3);
+      y[16 * g + l] = product - least;
+    }
+  }
+}
+
+inline void decode_q3(const uint8_t* block, float* y) {
+  const float d = half_at(block + 108);
+  const uint8_t* sc = block + 96;
+  for (int g = 0; g < 16; g++) {
+    const int low = g < 8 ? sc[g] & 15 : sc[g - 8] >> 4;
+    const float scale = d * static_cast<float>((low | (((sc[8 + (g & 3)] >> (2 * (g >> 2))) & 3) << 4)) - 32);
+    const uint8_t* codes = block + 32 + 32 * (g >> 3) + 16 * (g & 1);
+    const uint8_t* high = block + 16 * (g & 1);
+    for (int l = 0; l < 16; l++) {
+      const int q = ((codes[l] >> (g & 6)) & 3) | (((high[l] >> (g >> 1)) & 1) << 2);
+      y[16 * g + l] = scale * static_cast<float>(q - 4);
+    }
+  }
+}
+
+inline void decode_q8_1(const uint8_t* block, float* y) {
+  const float d = half_at(block);
+  for (int i = 0; i < 32; i++) y[i] = d * static_cast<float>(static_cast<int8_t>(block[4 + i]));
+}
+
+inline void decode_q8_k(const uint8_t* block, float* y) {
+  float d;
+  copy(&d, block, 4);
+  for (int i = 0; i < 256; i++) y[i] = d * static_cast<float>(static_cast<int8_t>(block[4 + i]));
+}
 
 struct ScaleMin {
   int scale, min;
@@ -32,6 +71,9 @@ inline void decode_q45(const uint8_t* block, bool five_bits, float* y) {
     }
   }
 }
+
+inline void decode_q4(const uint8_t* block, float* y) { decode_q45(block, false, y); }
+inline void decode_q5(const uint8_t* block, float* y) { decode_q45(block, true, y); }
 
 inline void decode_q6(const uint8_t* block, float* y) {
   const float d = half_at(block + 208);

@@ -109,7 +109,7 @@ void affine_with_weights(const Job& job, Batch& b, size_t at, size_t count) {
   affine_weights(job, b, at, count);
   constexpr Weights RULE = Weights::IMPORTANCE_ROOT;
   const bool shifted = job.type == Q4_1 || job.type == Q5_1;
-  if (shifted) search_all_asymmetric(b, count, RULE, job.type == Q4_1 ? 15 : 31, WEIGHTED_SWEEP);
+  if (shifted) search_all_asymmetric<32>(b, count, RULE, job.type == Q4_1 ? 15 : 31, WEIGHTED_SWEEP);
   else if (job.type == Q4_0) search_all_symmetric<32, 8>(b, count, RULE);
   else search_all_symmetric<32, 16>(b, count, RULE);
   copy(job.out + at, b.codes, count);

@@ -6,7 +6,8 @@
 namespace fb::gguf::FB_LEVEL_NAMESPACE {
 namespace {
 
-constexpr size_t BATCH = 512;
+/** W superblocks: so that what is done once a superblock is done in all lanes. */
+constexpr size_t BATCH = W * 256;
 
 /** One run of BATCH values, zero-padded, with everything that its groups need. */
 struct Batch {
@@ -40,14 +41,20 @@ void load_importance(const Job& job, Batch& b, size_t at, size_t count, size_t b
   for (size_t i = 0; i < count; i += block) copy(b.importance + i, importance_at(job, at + i), block * sizeof(float));
 }
 
-/** sigma2 of every group: factor / SUPER of the sum of its superblock's squares. */
+/** sigma2 of every group: factor / SUPER of the sum of its superblock's squares; W superblocks at once, one a lane. */
 template <int SUPER, int GROUP>
 void superblock_sigma2(Batch& b, size_t count, float factor) {
-  for (size_t i = 0; i < count; i += SUPER) {
-    float sum = 0;
-    for (int k = 0; k < SUPER; k++) sum += b.x[i + k] * b.x[i + k];
-    const float sigma2 = factor * sum / static_cast<float>(SUPER);
-    for (int k = 0; k < SUPER / GROUP; k++) b.sigma2[i / GROUP + k] = sigma2;
+  constexpr int PIECE = 16;
+  for (size_t i = 0; i < count; i += W * SUPER) {
+    V sum = V{};
+    for (int k = 0; k < SUPER; k += PIECE) {
+      V x[PIECE];
+      lanes_of<PIECE, SUPER>(b.x + i + k, x);
+      for (int j = 0; j < PIECE; j++) sum += x[j] * x[j];
+    }
+    const V sigma2 = factor * sum / static_cast<float>(SUPER);
+    for (int lane = 0; lane < W; lane++)
+      for (int k = 0; k < SUPER / GROUP; k++) b.sigma2[i / GROUP + lane * (SUPER / GROUP) + k] = sigma2[lane];
   }
 }
 
@@ -58,18 +65,54 @@ void search_all_symmetric(Batch& b, size_t count, Weights rule) {
   const bool weighted = rule != Weights::SQUARE;
   for (size_t i = 0; i < count; i += W * SIZE) {
     load_groups<SIZE>(groups, rule, b.x + i, weighted ? b.importance + i : nullptr, b.sigma2 + i / SIZE);
+    store(b.sum + i / SIZE, sum_of_weights(groups));
     search_symmetric<SIZE, LIMIT>(groups, b.codes + i, b.scale + i / SIZE);
   }
 }
 
+template <int SIZE, Error ERROR = Error::SQUARE>
 void search_all_asymmetric(Batch& b, size_t count, Weights rule, int limit, Sweep sweep) {
-  Groups<32> groups;
+  Groups<SIZE> groups;
   const bool weighted = rule == Weights::IMPORTANCE_ROOT;
-  for (size_t i = 0; i < count; i += W * 32) {
-    const size_t g = i / 32;
-    load_groups<32>(groups, rule, b.x + i, weighted ? b.importance + i : nullptr, b.sigma2 + g);
-    search_asymmetric<32>(groups, limit, sweep, b.codes + i, b.scale + g, b.min + g, b.sum + g);
+  for (size_t i = 0; i < count; i += W * SIZE) {
+    const size_t g = i / SIZE;
+    load_groups<SIZE>(groups, rule, b.x + i, weighted ? b.importance + i : nullptr, b.sigma2 + g);
+    search_asymmetric<SIZE, ERROR>(groups, limit, sweep, b.codes + i, b.scale + g, b.min + g, b.sum + g);
   }
+}
+
+/** The value of largest magnitude among SIZE, the first of equals; 0 for zeros and NaN. */
+template <int SIZE>
+float first_largest_of(const float* x) {
+  float max = 0, largest = 0;  // two variables: clang 19 miscompiles |x| > |max| here
+  for (int i = 0; i < SIZE; i++) {
+    const float magnitude = __builtin_fabsf(x[i]);
+    if (!(magnitude > largest)) continue;
+    largest = magnitude;
+    max = x[i];
+  }
+  return max;
+}
+
+template <int SIZE>
+float largest_magnitude(const float* x) {
+  V most = V{};
+  for (int i = 0; i < SIZE; i += W) {
+    const V magnitude = absolute(load(x + i));
+    most = magnitude > most ? magnitude : most;
+  }
+  float largest = 0;
+  for (int lane = 0; lane < W; lane++) largest = most[lane] > largest ? most[lane] : largest;
+  return largest;
+}
+
+/** Four codes of two bits a byte: halves of 128, four runs of 32 one above the other. */
+void pack_two_bits(const uint8_t* codes, uint8_t* out) {
+  for (int n = 0; n < 2; n++)
+    for (int l = 0; l < 32; l++) {
+      const uint8_t* q = codes + 128 * n + l;
+      out[32 * n + l] = static_cast<uint8_t>((q[0] & 3) | ((q[32] & 3) << 2) | ((q[64] & 3) << 4) | ((q[96] & 3) << 6));
+    }
 }
 
 /** The run's whole blocks, values [at, at + count) of the job, to job.out (and scale and shift). */

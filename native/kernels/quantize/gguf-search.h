@@ -14,7 +14,7 @@ constexpr float GROUP_EPSILON = 1e-15f;
 #endif
 
 /** How a value is weighed. sigma2 is per group, importance per value. */
-enum class Weights { MEAN_PLUS_MAGNITUDE, IMPORTANCE_ROOT, SQUARE, IMPORTANCE };
+enum class Weights { MEAN_PLUS_MAGNITUDE, MAGNITUDE, IMPORTANCE_ROOT, SQUARE, IMPORTANCE };
 
 /** W groups of SIZE values, one a lane. */
 template <int SIZE>
@@ -23,13 +23,13 @@ struct Groups {
   V w[SIZE];
 };
 
-/** x[lane * SIZE + i] -> out[i][lane]. */
-template <int SIZE>
+/** x[lane * STRIDE + i] -> out[i][lane]. */
+template <int SIZE, int STRIDE = SIZE>
 FB_INLINE void lanes_of(const float* x, V* out) {
   float turned[SIZE][W];
   for (int i = 0; i < SIZE; i += 4)
     for (int lane = 0; lane < W; lane++) {
-      const float* from = x + lane * SIZE + i;
+      const float* from = x + lane * STRIDE + i;
       const float a = from[0], b = from[1], c = from[2], d = from[3];
       turned[i][lane] = a;
       turned[i + 1][lane] = b;
@@ -63,8 +63,16 @@ FB_INLINE void load_groups(Groups<SIZE>& g, Weights rule, const float* x, const 
     const V x2 = g.x[i] * g.x[i];
     if (rule == Weights::MEAN_PLUS_MAGNITUDE) g.w[i] = mean + absolute(g.x[i]);
     if (rule == Weights::IMPORTANCE_ROOT) g.w[i] = g.w[i] * root(sigma + x2);
+    if (rule == Weights::MAGNITUDE) g.w[i] = absolute(g.x[i]);
     if (rule == Weights::SQUARE) g.w[i] = x2;
   }
+}
+
+template <int SIZE>
+FB_INLINE V sum_of_weights(const Groups<SIZE>& g) {
+  V sum = V{};
+  for (int i = 0; i < SIZE; i++) sum += g.w[i];
+  return sum;
 }
 
 /** Symmetric: codes 0..2*LIMIT-1; code - LIMIT times the scale. */
@@ -117,19 +125,22 @@ struct Sweep {
   int steps;
 };
 
-template <int SIZE>
-FB_INLINE V squared_error(const Groups<SIZE>& g, const V* codes, V scale, V min) {
+/** How an error counts: by its square or by its magnitude. */
+enum class Error { SQUARE, MAGNITUDE };
+
+template <Error ERROR, int SIZE>
+FB_INLINE V weighted_error(const Groups<SIZE>& g, const V* codes, V scale, V min) {
   V error = V{};
   FB_UNROLL
   for (int i = 0; i < SIZE; i++) {
     const V difference = (scale * codes[i] + min) - g.x[i];
-    error += g.w[i] * (difference * difference);
+    error += g.w[i] * (ERROR == Error::SQUARE ? difference * difference : absolute(difference));
   }
   return error;
 }
 
 /** Asymmetric: codes 0..limit times the scale plus min (never above 0). `sums`: the sum of each group's weights. */
-template <int SIZE>
+template <int SIZE, Error ERROR>
 FB_NOINLINE void search_asymmetric(const Groups<SIZE>& g, int limit, Sweep sweep, uint8_t* codes, float* scales,
                                    float* minima, float* sums) {
   V min = g.x[0], max = g.x[0];
@@ -148,7 +159,7 @@ FB_NOINLINE void search_asymmetric(const Groups<SIZE>& g, int limit, Sweep sweep
   V scale = 1.0f / inverse;
   V best_codes[SIZE];
   for (int i = 0; i < SIZE; i++) best_codes[i] = nearest_float(inverse * (g.x[i] - min), 0, limit);
-  V best = squared_error(g, best_codes, scale, min);
+  V best = weighted_error<ERROR>(g, best_codes, scale, min);
   for (int step = 0; step <= sweep.steps; step++) {
     inverse = ((sweep.low + sweep.delta * static_cast<float>(step)) + top) / (max - min);
     V trial[SIZE];
@@ -167,7 +178,7 @@ FB_NOINLINE void search_asymmetric(const Groups<SIZE>& g, int limit, Sweep sweep
     const I above = new_min > 0.0f;
     new_min = select(above, V{}, new_min);
     new_scale = select(above, sum_xl / sum_l2, new_scale);
-    const V error = squared_error(g, trial, new_scale, new_min);
+    const V error = weighted_error<ERROR>(g, trial, new_scale, new_min);
     const I better = (determinant > 0.0f) & (error < best);
     if (!any(better)) continue;
     best = select(better, error, best);
@@ -182,68 +193,113 @@ FB_NOINLINE void search_asymmetric(const Groups<SIZE>& g, int limit, Sweep sweep
   codes_of<SIZE>(best_codes, 0, codes);
 }
 
-/** Error of non-negative values as min(limit, nearest) codes times 1/inverse; `wrap` keeps the codes as bytes. */
-FB_INLINE float positive_error(const float* x, const float* w, float inverse, int limit, bool wrap, uint8_t* codes) {
-  const float scale = 1.0f / inverse;
-  float error = 0;
-  for (int i = 0; i < 8; i++) {
-    int32_t l = nearest_int(inverse * x[i]);
-    if (wrap) l = codes[i] = static_cast<uint8_t>(l);
-    else l = min(limit, l);
-    const float difference = x[i] - scale * static_cast<float>(l);
-    error += (w[i] * difference) * difference;
+/** Symmetric, weighed by the square: the nearest codes, then up to five passes that move one code at a time. */
+template <int SIZE, int LIMIT>
+FB_NOINLINE void refine_symmetric(const Groups<SIZE>& g, uint8_t* codes, float* scales) {
+  V largest = V{}, max = V{};
+  for (int i = 0; i < SIZE; i++) {
+    const V magnitude = absolute(g.x[i]);
+    const I more = magnitude > largest;
+    largest = select(more, magnitude, largest);
+    max = select(more, g.x[i], max);
   }
-  return error;
+  const I empty = largest < GROUP_EPSILON;
+  const V inverse = -static_cast<float>(LIMIT) / max;
+  V best_codes[SIZE];
+  V sumlx = V{}, suml2 = V{};
+  for (int i = 0; i < SIZE; i++) {
+    const V l = best_codes[i] = nearest_float(inverse * g.x[i], -LIMIT, LIMIT - 1);
+    sumlx += (g.w[i] * g.x[i]) * l;
+    suml2 += (g.w[i] * l) * l;
+  }
+  for (int pass = 0; pass < 5; pass++) {
+    I changed = I{};
+    for (int i = 0; i < SIZE; i++) {
+      const V wx = g.w[i] * g.x[i], old = best_codes[i];
+      V slx = sumlx - wx * old;
+      V sl2 = suml2 - (g.w[i] * old) * old;
+      const V now = nearest_float((g.x[i] * sl2) / slx, -LIMIT, LIMIT - 1);
+      I better = (slx > 0.0f) & (now != old);
+      slx += wx * now;
+      sl2 += (g.w[i] * now) * now;
+      better &= (sl2 > 0.0f) & ((slx * slx) * suml2 > (sumlx * sumlx) * sl2);
+      best_codes[i] = select(better, now, old);
+      sumlx = select(better, slx, sumlx);
+      suml2 = select(better, sl2, suml2);
+      changed |= better;
+    }
+    if (!any(changed & ~empty)) break;
+  }
+  store(scales, select(empty | ~(suml2 > 0.0f), V{}, sumlx / suml2));
+  for (int i = 0; i < SIZE; i++) best_codes[i] = select(empty, splat(static_cast<float>(-LIMIT)), best_codes[i]);
+  codes_of<SIZE>(best_codes, LIMIT, codes);
 }
 
-/** Eight non-negative values (scales or minima of a superblock) as codes 0..limit times the returned scale. */
-inline float search_positive(const float* x, const float* w, int limit, uint8_t* codes) {
-  float max = 0;
-  for (int i = 0; i < 8; i++) max = x[i] > max ? x[i] : max;
-  if (max < GROUP_EPSILON) {
-    for (int i = 0; i < 8; i++) codes[i] = 0;
-    return 0;
-  }
+/** The nearest integers, of any size, as the reference wraps them. */
+FB_INLINE I nearest_any(V v) { return ((I)(v + MAGIC) & 0x7fffff) - ORIGIN; }
+FB_INLINE I at_most(I v, int32_t limit) {
+  const I most = splat(limit);
+  return v < most ? v : most;
+}
+FB_INLINE V floats(I v) { return __builtin_convertvector(v, V); }
+
+/** Non-negative values (the scales or minima of W superblocks, one a lane) as codes 0..limit times a scale. */
+template <int SIZE>
+FB_NOINLINE void search_positive(const float* values, const float* weights, int limit, uint8_t* codes, float* scales) {
+  V x[SIZE], w[SIZE];
+  lanes_of<SIZE>(values, x);
+  lanes_of<SIZE>(weights, w);
+  V max = V{};
+  for (int i = 0; i < SIZE; i++) max = select(x[i] > max, x[i], max);
+  const I empty = max < GROUP_EPSILON;
   const float top = static_cast<float>(limit);
-  float inverse = top / max;
-  float best = positive_error(x, w, inverse, limit, true, codes);
-  for (int step = -4; step <= 4; step++) {
-    if (step == 0) continue;
-    const float trial = (0.1f * static_cast<float>(step) + top) / max;
-    const float error = positive_error(x, w, trial, limit, false, codes);
-    if (error < best) {
-      best = error;
-      inverse = trial;
+  V inverse = top / max, best = V{};
+  for (int turn = 0; turn < 9; turn++) {
+    const int step = turn == 0 ? 0 : turn < 5 ? turn - 5 : turn - 4;  // 0, -4 .. -1, 1 .. 4
+    const V trial = turn == 0 ? inverse : (0.1f * static_cast<float>(step) + top) / max;
+    const V scale = 1.0f / trial;
+    V error = V{};
+    for (int i = 0; i < SIZE; i++) {
+      const I l = nearest_any(trial * x[i]);
+      const V difference = x[i] - scale * floats(turn == 0 ? l & 255 : at_most(l, limit));  // the first codes are bytes
+      error += (w[i] * difference) * difference;
     }
+    const I better = turn == 0 ? ~I{} : error < best;
+    best = select(better, error, best);
+    inverse = select(better, trial, inverse);
   }
-  float sumlx = 0, suml2 = 0;
-  for (int i = 0; i < 8; i++) {
-    const int32_t l = min(limit, nearest_int(inverse * x[i]));
-    codes[i] = static_cast<uint8_t>(l);  // -1 is stored, and counts below, as 255
-    sumlx += (w[i] * x[i]) * static_cast<float>(l);
-    suml2 += (w[i] * static_cast<float>(l)) * static_cast<float>(l);
+  I best_codes[SIZE];
+  V sumlx = V{}, suml2 = V{};
+  for (int i = 0; i < SIZE; i++) {
+    const I l = at_most(nearest_any(inverse * x[i]), limit);
+    best_codes[i] = l & 255;  // -1 is stored, and counts below, as 255
+    sumlx += (w[i] * x[i]) * floats(l);
+    suml2 += (w[i] * floats(l)) * floats(l);
   }
-  bool changed = true;
-  for (int pass = 0; pass < 5 && changed; pass++) {
-    changed = false;
-    for (int i = 0; i < 8; i++) {
-      const float wx = w[i] * x[i], old = static_cast<float>(codes[i]);
-      float slx = sumlx - wx * old;
-      float sl2 = suml2 - (w[i] * old) * old;
-      if (!(slx > 0 && sl2 > 0)) continue;
-      const int32_t l = min(limit, nearest_int((x[i] * sl2) / slx));
-      if (l == codes[i]) continue;
-      const float now = static_cast<float>(l);
+  for (int pass = 0; pass < 5; pass++) {
+    I changed = I{};
+    for (int i = 0; i < SIZE; i++) {
+      const V wx = w[i] * x[i], old = floats(best_codes[i]);
+      V slx = sumlx - wx * old;
+      V sl2 = suml2 - (w[i] * old) * old;
+      const I l = at_most(nearest_any((x[i] * sl2) / slx), limit);
+      const V now = floats(l);
+      I better = (slx > 0.0f) & (sl2 > 0.0f) & (l != best_codes[i]);
       slx += wx * now;
       sl2 += (w[i] * now) * now;
-      if (!((slx * slx) * suml2 > (sumlx * sumlx) * sl2)) continue;
-      codes[i] = static_cast<uint8_t>(l);
-      sumlx = slx;
-      suml2 = sl2;
-      changed = true;
+      better &= (slx * slx) * suml2 > (sumlx * sumlx) * sl2;
+      best_codes[i] = select(better, l & 255, best_codes[i]);
+      sumlx = select(better, slx, sumlx);
+      suml2 = select(better, sl2, suml2);
+      changed |= better;
     }
+    if (!any(changed & ~empty)) break;
   }
-  return suml2 > 0 ? sumlx / suml2 : 0;
+  store(scales, select(empty | ~(suml2 > 0.0f), V{}, sumlx / suml2));
+  for (int i = 0; i < SIZE; i++) {
+    const I stored = select(empty, I{}, best_codes[i]);
+    for (int lane = 0; lane < W; lane++) codes[lane * SIZE + i] = static_cast<uint8_t>(stored[lane]);
+  }
 }
 
 }  // namespace fb::gguf::FB_LEVEL_NAMESPACE

@@ -29,7 +29,7 @@ test('overrides are objects or lists of REGEX=type, in order', () => {
 
 test.each([
   [{ tensor_types: { '(': 'q6_k' } }, 'bad regular expression "("'],
-  [{ tensor_types: { ffn: 'q3_k' } }, '"tensor_types" is "q3_k", expected one of f32, f16'],
+  [{ tensor_types: { ffn: 'q9_k' } }, '"tensor_types" is "q9_k", expected one of f32, f16'],
   [{ tensor_types: ['ffn'] }, 'expected "REGEX=type"'],
   [{ output_tensor_type: 'q9' }, '"output_tensor_type" is "q9"'],
   [{ pure: 'yes' }, '"pure" is "yes", expected true or false'],

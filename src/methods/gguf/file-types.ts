@@ -59,6 +59,11 @@ export function isTensorType(name: string): name is TensorType {
   return (TENSOR_TYPES as readonly string[]).includes(name)
 }
 
+/** True for the types that can be decoded: what is written, and the types of activations. */
+export function isReadableType(name: string): boolean {
+  return isTensorType(name) || isSuperblockType(name)
+}
+
 export function isFloatType(type: string): type is FloatType {
   return type === 'F32' || type === 'F16' || type === 'BF16'
 }

@@ -1,16 +1,28 @@
 // The quantiser of each type whose blocks are kept as they are in the file: block by block, for no sum crosses one.
 import { BugError } from '../../core/errors.ts'
 import { SUPERBLOCKS, type SuperblockType, superblockBytes } from '../../weights/superblock/index.ts'
-import { quantizeQ4K, quantizeQ5K, quantizeQ6K } from './quantize-k.ts'
+import { quantizeQ10, quantizeQ20, quantizeTq1, quantizeTq2 } from './quantize-few-bits.ts'
+import { quantizeIq4Nl, quantizeIq4Xs, quantizeMxfp4, quantizeNvfp4 } from './quantize-four-bits.ts'
+import { quantizeQ2K, quantizeQ3K, quantizeQ4K, quantizeQ5K, quantizeQ6K } from './quantize-k.ts'
 
 /** Writes the values x of one block to `block`, which is zero-filled. `importance`: one weight a value, or absent. */
 export type BlockQuantizer = (x: Float32Array, block: Uint8Array, importance?: Float32Array) => void
 
 /** Types that can be read and are not here cannot be written. */
 export const BLOCK_QUANTIZERS: Readonly<Partial<Record<SuperblockType, BlockQuantizer>>> = {
+  Q2_K: quantizeQ2K,
+  Q3_K: quantizeQ3K,
   Q4_K: quantizeQ4K,
   Q5_K: quantizeQ5K,
   Q6_K: quantizeQ6K,
+  IQ4_NL: quantizeIq4Nl,
+  IQ4_XS: quantizeIq4Xs,
+  TQ1_0: quantizeTq1,
+  TQ2_0: quantizeTq2,
+  MXFP4: quantizeMxfp4,
+  NVFP4: quantizeNvfp4,
+  Q1_0: quantizeQ10,
+  Q2_0: quantizeQ20,
 }
 
 /** Quantises rows [N, K], K a multiple of the block, to blocks in the file's layout. `importance`: one weight a column, or absent. */

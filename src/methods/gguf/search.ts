@@ -1,4 +1,5 @@
-// ggml's searches for the scale (and minimum) of one group: ggml/src/ggml-quants.c, make_qx_quants, make_qkx2/3_quants, make_qp_quants.
+// ggml's searches for the scale (and minimum) of one group: ggml/src/ggml-quants.c, make_qx_quants, make_q3_quants, make_qkx2/3_quants,
+// make_qp_quants.
 // Each binary operation is one float32 rounding; sums run in index order. Codes are written to `codes[at ..]`.
 import { clamp, GROUP_EPSILON, nearestInt } from './rounding.ts'
 
@@ -48,18 +49,60 @@ export function searchSymmetric({ x, at, size, weights, codes }: Group, limit: n
 }
 const SYMMETRIC_STEPS = [0, -9, -8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9]
 
+/** Symmetric, weighed by the square: the nearest codes, then up to five passes that move one code at a time (make_q3_quants). */
+export function refineSymmetric({ x, at, size, weights: w, codes }: Group, limit: number): number {
+  let max = 0
+  for (let i = 0; i < size; i++) if (abs(x[at + i]) > abs(max)) max = x[at + i]
+  if (abs(max) < GROUP_EPSILON) {
+    codes.fill(0, at, at + size)
+    return 0
+  }
+  const inverse = fround(-limit / max)
+  const nearest = (value: number) => clamp(nearestInt(value), -limit, limit - 1)
+  let sumlx = 0
+  let suml2 = 0
+  for (let i = 0; i < size; i++) {
+    const l = nearest(fround(inverse * x[at + i]))
+    codes[at + i] = l + limit
+    sumlx = fround(sumlx + fround(fround(w[i] * x[at + i]) * l))
+    suml2 = fround(suml2 + fround(fround(w[i] * l) * l))
+  }
+  for (let pass = 0, changed = true; pass < 5 && changed; pass++) {
+    changed = false
+    for (let i = 0; i < size; i++) {
+      const wx = fround(w[i] * x[at + i])
+      const old = codes[at + i] - limit
+      let slx = fround(sumlx - fround(wx * old))
+      if (!(slx > 0)) continue
+      let sl2 = fround(suml2 - fround(fround(w[i] * old) * old))
+      const l = nearest(fround(fround(x[at + i] * sl2) / slx))
+      if (l === old) continue
+      slx = fround(slx + fround(wx * l))
+      sl2 = fround(sl2 + fround(fround(w[i] * l) * l))
+      if (!(sl2 > 0 && fround(fround(slx * slx) * suml2) > fround(fround(sumlx * sumlx) * sl2))) continue
+      codes[at + i] = l + limit
+      sumlx = slx
+      suml2 = sl2
+      changed = true
+    }
+  }
+  return suml2 > 0 ? fround(sumlx / suml2) : 0
+}
+
 /** How the asymmetric search varies the scale: (low + delta * step + limit) / range for step = 0..steps. */
 export interface Sweep {
   readonly limit: number
   readonly low: number
   readonly delta: number
   readonly steps: number
+  /** Errors count by magnitude, not by square. */
+  readonly absolute?: boolean
 }
 
 /** Asymmetric: code in 0..limit times `scale` plus `min` (never above 0). */
 export function searchAsymmetric(group: Group, sweep: Sweep): { scale: number; min: number } {
   const { x, at, size, weights: w, codes } = group
-  const { limit } = sweep
+  const { limit, absolute = false } = sweep
   let min = x[at]
   let max = x[at]
   let sumW = w[0]
@@ -79,7 +122,7 @@ export function searchAsymmetric(group: Group, sweep: Sweep): { scale: number; m
   let inverse = fround(limit / fround(max - min))
   let scale = fround(1 / inverse)
   for (let i = 0; i < size; i++) codes[at + i] = clamp(nearestInt(fround(inverse * fround(x[at + i] - min))), 0, limit)
-  let best = squaredError(group, codes, at, scale, min)
+  let best = weightedError(group, codes, at, scale, min, absolute)
   for (let step = 0; step <= sweep.steps; step++) {
     // `min` is the best one so far, not the group's
     inverse = fround(fround(fround(sweep.low + fround(sweep.delta * step)) + limit) / fround(max - min))
@@ -102,7 +145,7 @@ export function searchAsymmetric(group: Group, sweep: Sweep): { scale: number; m
       newMin = 0
       newScale = fround(sumXL / sumL2)
     }
-    const error = squaredError(group, candidate, 0, newScale, newMin)
+    const error = weightedError(group, candidate, 0, newScale, newMin, absolute)
     if (!(error < best)) continue
     codes.set(candidate.subarray(0, size), at)
     best = error
@@ -112,11 +155,18 @@ export function searchAsymmetric(group: Group, sweep: Sweep): { scale: number; m
   return { scale, min }
 }
 
-function squaredError({ x, at, size, weights }: Group, codes: Uint8Array, from: number, scale: number, min: number) {
+function weightedError(
+  { x, at, size, weights }: Group,
+  codes: Uint8Array,
+  from: number,
+  scale: number,
+  min: number,
+  absolute: boolean,
+): number {
   let error = 0
   for (let i = 0; i < size; i++) {
     const diff = fround(fround(fround(scale * codes[from + i]) + min) - x[at + i])
-    error = fround(error + fround(weights[i] * fround(diff * diff)))
+    error = fround(error + fround(weights[i] * (absolute ? abs(diff) : fround(diff * diff))))
   }
   return error
 }

@@ -3,7 +3,7 @@
 import { ConfigError, UnsupportedError } from '../../core/errors.ts'
 import type { ModelInfo, QuantizationPlan, TensorInfo, TensorPlan } from '../types.ts'
 import type { Gguf, GgufSettings } from './config.ts'
-import { blockSize, type FileTypeName, fileType, isFloatType, isTensorType, type TensorType } from './file-types.ts'
+import { blockSize, type FileTypeName, fileType, isFloatType, isReadableType, type TensorType } from './file-types.ts'
 import { importanceOf } from './imatrix.ts'
 
 /** File types that the converter itself writes when the source is a model folder. */
@@ -44,7 +44,7 @@ function planTensor(tensor: TensorInfo, choice: Choice, config: Gguf, warnings: 
   const { type, note } = choice
   const spelled = type.toLowerCase()
   if (type === tensor.dtype) return { action: 'keep', reason: note ?? `it is ${spelled} already` }
-  if (!isTensorType(tensor.dtype))
+  if (!isReadableType(tensor.dtype))
     throw new UnsupportedError(
       `Cannot make ${spelled} of "${tensor.name}": fewbit cannot decode its type ${tensor.dtype}`,
       { tensor: tensor.name, actual: tensor.dtype },

@@ -1,6 +1,9 @@
 // The blocks of GGUF that stay as they are in the file, a row of the table each. A new type is a row here and one in
 // native/kernels/blocks/types.h, its decoder in both, and its quantiser in methods/gguf/ and native/kernels/quantize/.
+import { decodeQ8K, decodeQ81 } from './activations.ts'
+import { decodeQ10, decodeQ20, decodeTq1, decodeTq2 } from './few-bits.ts'
 import type { BlockDecoder } from './fields.ts'
+import { decodeIq4Nl, decodeIq4Xs, decodeMxfp4, decodeNvfp4 } from './four-bits.ts'
 import type { GridName } from './grids.ts'
 import {
   decodeIq1m,
@@ -12,7 +15,7 @@ import {
   decodeIq3xxs,
   iq1mScale,
 } from './iq.ts'
-import { decodeQ4K, decodeQ5K, decodeQ6K } from './k.ts'
+import { decodeQ2K, decodeQ3K, decodeQ4K, decodeQ5K, decodeQ6K } from './k.ts'
 
 export interface SuperblockLayout {
   /** ggml's number of the type; kernels know it by the same. */
@@ -31,6 +34,25 @@ export interface SuperblockLayout {
 }
 
 const TABLE = {
+  // value = q * scale; `sums` only serve products
+  Q8_1: { id: 9, elements: 32, fields: { scale: 2, sum: 2, codes: 32 }, halves: [0, 2], decode: decodeQ81 },
+  Q8_K: { id: 15, elements: 256, fields: { scale: 4, codes: 256, sums: 32 }, halves: [], decode: decodeQ8K },
+  // value = (scale * s_g) * q - min * m_g: groups of 16, s and m nibbles of `groups`
+  Q2_K: {
+    id: 10,
+    elements: 256,
+    fields: { groups: 16, codes: 64, scale: 2, min: 2 },
+    halves: [80, 82],
+    decode: decodeQ2K,
+  },
+  // value = (scale * (s_g - 32)) * (q - 4): groups of 16, s 6 bits each in `groups`, bit 2 of q in `high`
+  Q3_K: {
+    id: 11,
+    elements: 256,
+    fields: { high: 32, codes: 64, groups: 12, scale: 2 },
+    halves: [108],
+    decode: decodeQ3K,
+  },
   // value = (scale * s_g) * q - (min * m_g): groups of 32, s and m 6 bits each in `groups`
   Q4_K: {
     id: 12,
@@ -113,6 +135,23 @@ const TABLE = {
     grid: 'IQ1',
     decode: decodeIq1m,
   },
+  // value = scale * table[q]; IQ4_XS: (scale * (s_g - 32)) * table[q], groups of 32, 4 bits of s in `low`, 2 in `high`
+  IQ4_NL: { id: 20, elements: 32, fields: { scale: 2, codes: 16 }, halves: [0], decode: decodeIq4Nl },
+  IQ4_XS: {
+    id: 23,
+    elements: 256,
+    fields: { scale: 2, high: 2, low: 4, codes: 128 },
+    halves: [0],
+    decode: decodeIq4Xs,
+  },
+  // E2M1 times a power of two, or times an unsigned E4M3 a group of 16
+  MXFP4: { id: 39, elements: 32, fields: { exponent: 1, codes: 16 }, halves: [], decode: decodeMxfp4 },
+  NVFP4: { id: 40, elements: 64, fields: { scales: 4, codes: 32 }, halves: [], decode: decodeNvfp4 },
+  // value = (q - 1) * scale; Q1_0: scale or its opposite
+  TQ1_0: { id: 34, elements: 256, fields: { trits: 48, last: 4, scale: 2 }, halves: [52], decode: decodeTq1 },
+  TQ2_0: { id: 35, elements: 256, fields: { codes: 64, scale: 2 }, halves: [64], decode: decodeTq2 },
+  Q1_0: { id: 41, elements: 128, fields: { scale: 2, signs: 16 }, halves: [0], decode: decodeQ10 },
+  Q2_0: { id: 42, elements: 64, fields: { scale: 2, codes: 16 }, halves: [0], decode: decodeQ20 },
 } as const satisfies Record<string, SuperblockLayout>
 
 export type SuperblockType = keyof typeof TABLE

@@ -1,7 +1,38 @@
-// Q4_K, Q5_K, Q6_K: superblocks of 256 values whose groups have small integer scales. Decoders and packers of one block.
+// Q2_K to Q6_K: superblocks of 256 values whose groups have small integer scales. Decoders and packers of one block.
 import { type BlockDecoder, half, putHalf } from './fields.ts'
 
 const { fround } = Math
+
+/** Byte and shift of the 2 bits of element e: halves of 128 in 32 bytes each, four runs of 32 one above the other. */
+const twoBits = (e: number): [byte: number, shift: number] => [32 * (e >> 7) + (e & 31), 2 * ((e >> 5) & 3)]
+
+export const decodeQ2K: BlockDecoder = (bytes, at, out) => {
+  const d = half(bytes, at + 80)
+  const dmin = half(bytes, at + 82)
+  for (let e = 0; e < 256; e++) {
+    const group = bytes[at + (e >> 4)]
+    const [byte, shift] = twoBits(e)
+    const q = (bytes[at + 16 + byte] >> shift) & 3
+    out[e] = fround(fround(d * (group & 15)) * q) - fround(dmin * (group >> 4))
+  }
+}
+
+/** The 6-bit scale j of the 12 packed bytes: four low bits in a nibble, two high ones in the last four bytes. */
+function scale3(bytes: Uint8Array, at: number, j: number): number {
+  const low = j < 8 ? bytes[at + j] & 15 : bytes[at + j - 8] >> 4
+  return low | (((bytes[at + 8 + (j & 3)] >> (2 * (j >> 2))) & 3) << 4)
+}
+
+export const decodeQ3K: BlockDecoder = (bytes, at, out) => {
+  const d = half(bytes, at + 108)
+  for (let e = 0; e < 256; e++) {
+    const scale = fround(d * (scale3(bytes, at + 96, e >> 4) - 32))
+    const [byte, shift] = twoBits(e)
+    const q = (bytes[at + 32 + byte] >> shift) & 3
+    const high = (bytes[at + (e & 31)] >> (e >> 5)) & 1
+    out[e] = scale * (q - (high ? 0 : 4))
+  }
+}
 
 /** The 6-bit scale and min number j of the 12 packed bytes at `at`. */
 function scaleMin(bytes: Uint8Array, at: number, j: number): [number, number] {
@@ -42,6 +73,37 @@ export const decodeQ6K: BlockDecoder = (bytes, at, out) => {
     const scale = (bytes[at + 192 + (e >> 4)] << 24) >> 24
     out[e] = fround(d * scale) * (q - 32)
   }
+}
+
+/** Writes one Q2_K superblock, which is zero-filled. `groups`: scale (low) and minimum (high) of the 16 groups, four bits each. */
+export function packQ2(
+  { scale, min, groups, codes }: { scale: number; min: number; groups: Uint8Array; codes: Uint8Array },
+  block: Uint8Array,
+): void {
+  block.set(groups)
+  for (let e = 0; e < 256; e++) {
+    const [byte, shift] = twoBits(e)
+    block[16 + byte] |= codes[e] << shift
+  }
+  putHalf(block, 80, scale)
+  putHalf(block, 82, min)
+}
+
+/** Writes one Q3_K superblock, which is zero-filled. `scales`: 0..63 for -32..31; `codes`: 0..7 for -4..3. */
+export function packQ3(
+  { scale, scales, codes }: { scale: number; scales: Uint8Array; codes: Uint8Array },
+  block: Uint8Array,
+): void {
+  for (let e = 0; e < 256; e++) {
+    const [byte, shift] = twoBits(e)
+    block[e & 31] |= (codes[e] >> 2) << (e >> 5)
+    block[32 + byte] |= (codes[e] & 3) << shift
+  }
+  for (let j = 0; j < 16; j++) {
+    block[96 + (j & 7)] |= (scales[j] & 15) << (j < 8 ? 0 : 4)
+    block[104 + (j & 3)] |= (scales[j] >> 4) << (2 * (j >> 2))
+  }
+  putHalf(block, 108, scale)
 }
 
 /** The integers of a Q4_K or Q5_K superblock: half bits, 6-bit codes of the 8 groups, codes of the 256 values. */
