@@ -71,6 +71,8 @@
   FB_UNITS(fb_bnb_4bit)                         \
   FB_UNITS(fb_bnb_nested)                       \
   FB_UNITS(fb_bnb_int8)                         \
+  FB_STEPS(fb_aqlm)                             \
+  FB_UNITS(fb_second_moment)                    \
   FB_STEPS(fb_hqq)                              \
   FB_UNITS(fb_absmax)                           \
   FB_UNITS(fb_ranges)                           \

@@ -64,6 +64,32 @@ function distance(a: string, b: string): number {
   return row[b.length]
 }
 
+/** Options of AQLM: the scheme, by `type` or piece by piece (2x8 g8 where nothing is said), and how hard codes are searched for. */
+export interface AqlmOptions {
+  /** Codebooks x bits, and the group size: `2x8g8`. */
+  readonly type?: string
+  /** Bits a weight: as many 8-bit codebooks as that takes. */
+  readonly bits?: number
+  readonly groupSize?: number
+  readonly numCodebooks?: number
+  readonly nbitsPerCodebook?: number
+  readonly inGroupSize?: number
+  readonly outGroupSize?: number
+  readonly linearWeightsNotToQuantize?: readonly string[] | null
+  readonly maxEpochs?: number
+  readonly relativeMseTolerance?: number
+  readonly beamSize?: number
+  readonly initMaxIter?: number
+  readonly initMaxPointsPerCentroid?: number
+  readonly seed?: number
+}
+
+export class AqlmConfig extends QuantizationConfig {
+  constructor(options: AqlmOptions = {}) {
+    super('aqlm', { ...options })
+  }
+}
+
 /** Options of bitsandbytes; with none, NF4. The names are the reference's in camelCase. */
 export interface BitsAndBytesOptions {
   readonly bits?: 4 | 8

@@ -2,6 +2,7 @@
 import type { FloatDType } from '../../core/dtypes.ts'
 import { part } from '../../weights/weight.ts'
 import type { Method } from '../types.ts'
+import { block } from './block.ts'
 import { type Aqlm, fromFlags, OPTIONS, parseConfig } from './config.ts'
 import { plan } from './plan.ts'
 import { type AqlmSettings, quantize } from './quantize.ts'
@@ -25,6 +26,7 @@ export const aqlm: Method<Aqlm, AqlmSettings> = {
   fromFlags,
   plan,
   quantize,
+  block,
   stored,
   restoreDtype: (weight) => part(weight, 'codebooks').dtype as FloatDType,
 }
