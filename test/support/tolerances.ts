@@ -1,5 +1,5 @@
 // Named distances between results that should be equal, with their reasons, and the comparisons that use them. All are relative to the
-// span (max - min) of the expected values.
+// span (max - min) of the expected values: the largest one, where several arrays of one quantity are compared.
 import { expect } from 'vitest'
 import { largestDifference, span } from './tensors.ts'
 
@@ -21,9 +21,11 @@ export function expectClose<K extends string>(
   expected: Readonly<Record<K, Float32Array>>,
   tolerance: number,
 ): void {
-  for (const key of Object.keys(expected) as K[]) {
+  const keys = Object.keys(expected) as K[]
+  const scale = Math.max(...keys.map((key) => span(expected[key])))
+  for (const key of keys) {
     const { difference, index } = largestDifference(actual[key], expected[key])
-    expect(difference / span(expected[key]), `${key}, of the span, at ${index}`).toBeLessThanOrEqual(tolerance)
+    expect(difference / scale, `${key}, of the span, at ${index}`).toBeLessThanOrEqual(tolerance)
   }
 }
 
