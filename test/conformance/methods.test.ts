@@ -49,7 +49,7 @@ describe.each(walkable.map((method) => [method.name, method] as const))('%s', (_
 })
 
 function walk(method: Method, variant: Variant, size: Size, walked: Walked): void {
-  const float = tinyModel(llama, size, variant.dtype)
+  const float = tinyModel(llama, size, variant)
   let made: Quantised | undefined
   let source: ModelSource
   let weights: QuantizedWeight[]
@@ -185,7 +185,7 @@ function walk(method: Method, variant: Variant, size: Size, walked: Walked): voi
 /** Undefined where the method refuses the widths, by the name of a tensor; fitting widths may not be refused. */
 async function quantisedOrRefused(method: Method, variant: Variant, size: Size): Promise<Quantised | undefined> {
   try {
-    return await quantise(tinyModel(llama, size, variant.dtype), method, variant)
+    return await quantise(tinyModel(llama, size, variant), method, variant)
   } catch (error) {
     if (size === SIZES.whole || !(error instanceof FewbitError) || typeof error.fields.tensor !== 'string') throw error
     skips.add(error.message, `${method.name} ${variant.name} on ${size.name} widths`)

@@ -1,11 +1,13 @@
 // A tiny float model of any registered family, made through the family's own config, graph and names: no fixture is needed.
 import { safetensorsHeader, safetensorsOrder } from '../../src/checkpoint/safetensors.ts'
 import type { FileSet } from '../../src/checkpoint/types.ts'
+import { fromGraph } from '../../src/convert/ops.ts'
 import { elementCount, type FloatDType, torchName } from '../../src/core/dtypes.ts'
 import { fromFloat32 } from '../../src/core/half.ts'
 import { fromPlain, type JsonObject, writeJson } from '../../src/core/json.ts'
 import type { Parameter } from '../../src/graph/types.ts'
 import type { ModelFamily } from '../../src/models/types.ts'
+import { denseWeight } from '../../src/weights/weight.ts'
 import { memoryFiles } from './memory-files.ts'
 import { bellShaped, seedOf } from './random.ts'
 
@@ -30,8 +32,14 @@ export const SIZES = {
   deep: { name: 'deep', hidden: 64, heads: 4, kvHeads: 2, intermediate: 96, vocabulary: 80, layers: 4 },
 } as const satisfies Record<string, Size>
 
+export interface TinyOptions {
+  readonly dtype?: FloatDType
+  /** Whether the head is the token table; absent: as the family has it. */
+  readonly tied?: boolean
+}
+
 /** A config.json of the family: sizes in every spelling that there is, all else as the family's defaults are. */
-export function tinyConfig(family: ModelFamily, size: Size, dtype: FloatDType): JsonObject {
+function tinyConfig(family: ModelFamily, size: Size, { dtype = 'F32', tied }: TinyOptions): JsonObject {
   const { hidden, heads, kvHeads, intermediate, layers } = size
   return fromPlain({
     model_type: family.modelTypes[0],
@@ -54,25 +62,29 @@ export function tinyConfig(family: ModelFamily, size: Size, dtype: FloatDType): 
     n_positions: 128,
     n_ctx: 128,
     sliding_window: 8,
+    sliding_window_pattern: 2,
+    use_sliding_window: true,
+    max_window_layers: 2,
     bos_token_id: 1,
     eos_token_id: 2,
     pad_token_id: 0,
+    ...(tied !== undefined && { tie_word_embeddings: tied }),
   }) as JsonObject
 }
 
 /** The same seed gives the same model in every dtype. */
-export function tinyModel(family: ModelFamily, size: Size, dtype: FloatDType = 'F32'): FileSet {
-  const json = tinyConfig(family, size, dtype)
+export function tinyModel(family: ModelFamily, size: Size, options: TinyOptions = {}): FileSet {
+  const { dtype = 'F32' } = options
+  const json = tinyConfig(family, size, options)
   const config = family.parseConfig(json)
-  const names = new Map(family.names(config).map((n) => [n.path, n.huggingFace]))
+  const names = new Map(family.names(config).map((n) => [n.path, n]))
   const entries = family
     .build(config)
-    .parameters.map((parameter) => ({
-      name: names.get(parameter.path)!,
-      dtype,
-      shape: parameter.shape,
-      data: fromFloat32(valuesOf(parameter), dtype),
-    }))
+    .parameters.map((parameter) => {
+      const { huggingFace, huggingFaceOp } = names.get(parameter.path)!
+      const inGraph = denseWeight({ dtype, shape: parameter.shape, data: fromFloat32(valuesOf(parameter), dtype) })
+      return { name: huggingFace, ...fromGraph(huggingFaceOp, inGraph).parts.values }
+    })
     .sort(safetensorsOrder)
   const { header } = safetensorsHeader(entries, new Map([['format', 'pt']]))
   return memoryFiles({

@@ -84,13 +84,23 @@ export function decoderProfile({
       for (const key of keys) typeof key === 'function' ? key(out) : WRITERS[key](out)
     },
     generated: ({ rope }) => generatedFactors(rope),
-    losses: (config) => [...ropeLosses(config), ...(losses?.(config) ?? [])],
+    losses: (config) => [
+      ...ropeLosses(config),
+      ...(keys.includes('sliding_window') ? [] : windowLosses(config)),
+      ...(losses?.(config) ?? []),
+    ],
   }
 }
 
 function ropeLosses({ rope }: DecoderConfig): string[] {
   if (rope.type !== 'dynamic') return []
   return ['GGUF cannot say a dynamic rope: beyond the trained context the file runs with plain frequencies']
+}
+
+function windowLosses({ windows, maxPositions }: DecoderConfig): string[] {
+  const window = windows.find((w) => w !== undefined && w < maxPositions)
+  if (window === undefined) return []
+  return [`GGUF does not keep the sliding window of ${window} tokens here: on longer texts the file gives other logits`]
 }
 
 function writeHeadLengths(k: Keys): void {
