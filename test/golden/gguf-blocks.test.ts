@@ -48,12 +48,18 @@ function affineBytes(type: AffineBlockType, x: Float32Array, importance?: Float3
   return packAffineBlocks(type, affineBlockWeight(type, [x.length], codes, bytes(scale), shift && bytes(shift)))
 }
 
-/** Row name and hex of the first differing block, so that a failure says where. */
-function sameBytes(actual: Uint8Array, wanted: Uint8Array, rows: readonly string[]): void {
+/** Row name and hex of the first differing block, so that a failure says where. Rows at which ggml aborted have no bytes to equal. */
+function sameBytes(
+  actual: Uint8Array,
+  wanted: Uint8Array,
+  rows: readonly string[],
+  aborted: readonly number[] = [],
+): void {
   expect(actual.length).toBe(wanted.length)
   const perRow = wanted.length / rows.length
   const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')
   for (const [r, name] of rows.entries()) {
+    if (aborted.includes(r)) continue
     const at = r * perRow
     expect(`${name} ${hex(actual.subarray(at, at + perRow))}`).toBe(`${name} ${hex(wanted.subarray(at, at + perRow))}`)
   }
@@ -76,8 +82,9 @@ test.each(AFFINE)('%s: the bytes of ggml, with and without importance weights', 
 test.each(WRITTEN)('%s: the bytes of ggml, with and without importance weights', async (type) => {
   const { x, weights, rows } = await inputs()
   const file = await expected(type)
-  sameBytes(quantizeSuperblocks(type, x, COLUMNS), file('packed'), rows)
-  sameBytes(quantizeSuperblocks(type, x, COLUMNS, weights), file('packed_weighted'), rows)
+  const { needs_weights, aborts = [], aborts_weighted } = (await typeFacts())[type]
+  if (!needs_weights) sameBytes(quantizeSuperblocks(type, x, COLUMNS), file('packed'), rows, aborts)
+  sameBytes(quantizeSuperblocks(type, x, COLUMNS, weights), file('packed_weighted'), rows, aborts_weighted)
 })
 
 test.each(AFFINE)(

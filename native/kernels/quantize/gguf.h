@@ -10,6 +10,12 @@ enum Source : int { F32 = 0, F16 = 1, BF16 = 2 };
 /** What is wrong with a row; 0: nothing. */
 enum Flag : uint8_t { TOO_LARGE = 1, SCALE_OVERFLOW = 2 };
 
+/** What src/methods/gguf/grid-index.ts makes of a grid; null for types that have none. */
+struct GridIndex {
+  const int32_t* places;       // by packed point: its row, or -1 - where its candidates begin
+  const uint16_t* candidates;  // their number, then packed points
+};
+
 struct Job {
   const void* x;            // [rows, columns] of `source`
   const float* importance;  // [experts, columns] or null
@@ -17,6 +23,7 @@ struct Job {
   uint16_t* scale;          // half bits [rows * columns / 32], where is_affine(type)
   uint16_t* shift;          // likewise, for Q4_1 and Q5_1
   uint8_t* flags;           // [rows]
+  GridIndex grid;
   Source source;
   Type type;
   size_t columns;

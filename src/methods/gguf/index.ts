@@ -4,6 +4,7 @@ import { FILE_TYPE_NAMES, fileType, isFloatType, TENSOR_TYPES } from './file-typ
 import { readImatrix } from './imatrix.ts'
 import { quantizedMetadata } from './metadata.ts'
 import { quantize } from './quantize.ts'
+import { needsImportance } from './quantize-superblocks.ts'
 import { stored } from './stored.ts'
 import { isConverters, plan, quantizerOrder } from './type-rules.ts'
 
@@ -12,7 +13,7 @@ const bitsOf = (type: string) => Number(/\d+/.exec(type)![0])
 
 const VARIANTS: readonly Variant[] = [
   ...FILE_TYPE_NAMES.map((type): Variant => ({ name: type, bits: bitsOf(type), options: { type } })),
-  ...TENSOR_TYPES.filter((type) => !isFloatType(type)).map(
+  ...TENSOR_TYPES.filter((type) => !isFloatType(type) && !needsImportance(type)).map(
     (type): Variant => ({
       name: `all tensors ${type}`,
       bits: bitsOf(type),

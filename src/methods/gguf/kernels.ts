@@ -12,6 +12,7 @@ import type { AffineScheme } from '../../weights/scheme.ts'
 import { isSuperblockType, SUPERBLOCKS, superblockBytes } from '../../weights/superblock/index.ts'
 import { part, type QuantizedWeight } from '../../weights/weight.ts'
 import type { FloatType, TensorType } from './file-types.ts'
+import { gridIndex } from './grid-index.ts'
 
 export type BlockType = Exclude<TensorType, FloatType>
 
@@ -61,7 +62,7 @@ export async function quantizeWithKernels(
   const bytes = partBytes(type, rows * columns)
   const [codes, scale, shift, flags] = await kernels.run(
     'fb_gguf_quantize',
-    [x.data, importance ?? new Float32Array(0)],
+    [x.data, importance ?? new Float32Array(0), ...gridInputs(type)],
     [{ bytes: bytes.codes }, { bytes: bytes.scale }, { bytes: bytes.shift }, { bytes: rows }],
     [rows, columns, SOURCES.indexOf(x.dtype as FloatType), typeId(type), importance ? rows : 0],
   )
@@ -71,6 +72,14 @@ export async function quantizeWithKernels(
     shift: new Uint8Array(shift),
     refused: firstRefused(new Uint8Array(flags)),
   }
+}
+
+/** The index of the type's grid, or nothing twice. */
+function gridInputs(type: BlockType): ArrayBufferView[] {
+  const grid = isSuperblockType(type) ? SUPERBLOCKS[type].grid : undefined
+  if (!grid) return [new Int32Array(0), new Uint16Array(0)]
+  const { places, candidates } = gridIndex(grid)
+  return [places, candidates]
 }
 
 /** Converts rows among F32, F16 and BF16. */

@@ -3,6 +3,8 @@ import { BugError } from '../../core/errors.ts'
 import { SUPERBLOCKS, type SuperblockType, superblockBytes } from '../../weights/superblock/index.ts'
 import { quantizeQ10, quantizeQ20, quantizeTq1, quantizeTq2 } from './quantize-few-bits.ts'
 import { quantizeIq4Nl, quantizeIq4Xs, quantizeMxfp4, quantizeNvfp4 } from './quantize-four-bits.ts'
+import { gridQuantizer } from './quantize-grid.ts'
+import { quantizeIq1m, quantizeIq1s } from './quantize-iq1.ts'
 import { quantizeQ2K, quantizeQ3K, quantizeQ4K, quantizeQ5K, quantizeQ6K } from './quantize-k.ts'
 
 /** Writes the values x of one block to `block`, which is zero-filled. `importance`: one weight a value, or absent. */
@@ -23,6 +25,20 @@ export const BLOCK_QUANTIZERS: Readonly<Partial<Record<SuperblockType, BlockQuan
   NVFP4: quantizeNvfp4,
   Q1_0: quantizeQ10,
   Q2_0: quantizeQ20,
+  IQ2_XXS: gridQuantizer('IQ2_XXS'),
+  IQ2_XS: gridQuantizer('IQ2_XS'),
+  IQ2_S: gridQuantizer('IQ2_S'),
+  IQ3_XXS: gridQuantizer('IQ3_XXS'),
+  IQ3_S: gridQuantizer('IQ3_S'),
+  IQ1_S: quantizeIq1s,
+  IQ1_M: quantizeIq1m,
+}
+
+/** Types whose quantisers have no rule for a value's weight of their own. */
+const NEED_IMPORTANCE: readonly string[] = ['IQ2_XXS', 'IQ2_XS', 'IQ1_S']
+
+export function needsImportance(type: string): boolean {
+  return NEED_IMPORTANCE.includes(type)
 }
 
 /** Quantises rows [N, K], K a multiple of the block, to blocks in the file's layout. `importance`: one weight a column, or absent. */

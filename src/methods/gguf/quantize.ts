@@ -1,7 +1,7 @@
 // One tensor -> its GGUF type: floats are converted, the rest quantised, in slabs of rows, by the kernels where there are some, else by
 // the oracle. A row that cannot be stored is refused, where the reference would stop too or write zeros.
 import { elementCount, isFloat, type RawTensor, rawTensor } from '../../core/dtypes.ts'
-import { WeightError } from '../../core/errors.ts'
+import { ConfigError, WeightError } from '../../core/errors.ts'
 import { fromFloat32, toFloat32 } from '../../core/half.ts'
 import type { QuantizerKernels } from '../../core/kernels.ts'
 import { affineBlockWeight, isAffineBlockType, unpackAffineBlocks } from '../../weights/affine-blocks.ts'
@@ -25,7 +25,7 @@ import {
   type RefusedRow,
 } from './kernels.ts'
 import { quantizeAffine } from './quantize-blocks.ts'
-import { quantizeSuperblocks } from './quantize-superblocks.ts'
+import { needsImportance, quantizeSuperblocks } from './quantize-superblocks.ts'
 
 /** Values of one slab: bounds the memory beside source and result to some 100 MB. */
 const SLAB = 1 << 23
@@ -49,6 +49,14 @@ export async function quantize({
   const columns = shape[shape.length - 1]
   const x = inRows(tensor, columns)
   if (isFloatType(type)) return convert(name, x, shape, type, firstRow, kernels)
+  if (!importance && needsImportance(type))
+    throw new ConfigError(
+      `Cannot make ${type.toLowerCase()} of "${name}": it has no importance, which this type needs`,
+      {
+        tensor: name,
+        hint: 'give an importance matrix that covers the tensor with --imatrix FILE, or choose a type such as iq2_s',
+      },
+    )
   const bytes = partBytes(type, elementCount(shape))
   const codes = new Uint8Array(bytes.codes)
   const scale = new Uint8Array(bytes.scale)
