@@ -12,7 +12,7 @@ const MAX_TENSORS = 2_000_000
 
 /** Bytes of an element: what tensors are made of, and what is only ever copied. */
 const ELEMENT_BYTES: ReadonlyMap<string, number> = new Map(
-  Object.entries({ ...DTYPE_BYTES, C64: 8, F8_E8M0: 1, F8_E5M2FNUZ: 1, F8_E4M3FNUZ: 1, F4: 0.5 }),
+  Object.entries({ ...DTYPE_BYTES, C64: 8, F8_E8M0: 1, F8_E5M2FNUZ: 1, F4: 0.5 }),
 )
 
 /** Order of dtypes in files that the reference writes (safetensors 0.8.0, measured). */

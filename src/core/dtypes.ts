@@ -8,6 +8,7 @@ export type DType =
   | 'BF16'
   | 'F8_E4M3'
   | 'F8_E5M2'
+  | 'F8_E4M3FNUZ'
   | 'I64'
   | 'I32'
   | 'I16'
@@ -28,6 +29,7 @@ export const DTYPE_BYTES: Readonly<Record<DType, number>> = {
   BF16: 2,
   F8_E4M3: 1,
   F8_E5M2: 1,
+  F8_E4M3FNUZ: 1,
   I64: 8,
   I32: 4,
   I16: 2,

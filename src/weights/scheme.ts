@@ -1,6 +1,7 @@
 // What a stored weight *is*, independent of the method that made it and of the file that holds it.
 // Few schemes, many methods: a scheme is a record of independent fields, sizes and block indices are functions of it.
 import type { FloatDType } from '../core/dtypes.ts'
+import type { Float8Name } from './float8.ts'
 import type { SuperblockType } from './superblock/index.ts'
 
 /** Plain floats, no quantisation. */
@@ -38,15 +39,20 @@ export interface AffineScheme {
   readonly activations?: { readonly kind: 'int8'; readonly outlierThreshold: number }
 }
 
+/** Tables of 16 values, and of 256. */
+export type Table16 = 'nf4' | 'fp4'
+export type LookupTable = Table16 | Float8Name
+
 /**
- * w = table[q] * scale. parts: codes U8 [N, K]; scale F32 [G], or nested: scaleCodes U8 [G], nestedScale F32 [ceil(G/nestedSize)],
+ * w = table[q] * scale. parts: codes U8 [N, K]; scale [G], or nested: scaleCodes U8 [G], nestedScale F32 [ceil(G/nestedSize)],
  * nestedTable F32 [256], nestedOffset F32 [1]: scale_i = fround(fround(nestedTable[code_i] * nestedScale[i div nestedSize]) + nestedOffset).
  */
 export interface LookupScheme {
   readonly kind: 'lookup'
-  readonly bits: 4
+  /** 4 for nf4 and fp4, 8 for the float8 types. */
+  readonly bits: 4 | 8
   /** Name in LOOKUP_TABLES. */
-  readonly table: 'nf4' | 'fp4'
+  readonly table: LookupTable
   readonly group: Grouping
   readonly nestedSize?: number
   /** Dtype of the weight that was quantised: the reference restores to it, and its file names it. */

@@ -1,4 +1,6 @@
-// Values of lookup schemes, as exact float32 bits (bitsandbytes 0.50.2), and what is derived from them.
+// Values of lookup schemes, as exact float32 bits (4 bits: bitsandbytes 0.50.2), and what is derived from them.
+import { float8Values } from './float8.ts'
+import type { LookupTable, Table16 } from './scheme.ts'
 
 const { fround } = Math
 
@@ -16,16 +18,22 @@ const FP4 = fromBits(
 )
 
 /** Table of each lookup scheme, index = code. */
-export const LOOKUP_TABLES: Readonly<Record<'nf4' | 'fp4', Float32Array>> = { nf4: NF4, fp4: FP4 }
+export const LOOKUP_TABLES: Readonly<Record<LookupTable, Float32Array>> = {
+  nf4: NF4,
+  fp4: FP4,
+  e4m3fn: float8Values('e4m3fn'),
+  e5m2: float8Values('e5m2'),
+  e4m3fnuz: float8Values('e4m3fnuz'),
+}
 
 /** Codes of each table in ascending order of value; FP4's +0 (code 0) stands before its second zero (code 8). */
-export const CODE_ORDER: Readonly<Record<'nf4' | 'fp4', readonly number[]>> = {
+export const CODE_ORDER: Readonly<Record<Table16, readonly number[]>> = {
   nf4: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
   fp4: [11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3],
 }
 
 /** The 15 midpoints between neighbouring values; a value on a midpoint goes to the lower code. */
-export function lookupBounds(table: 'nf4' | 'fp4'): Float32Array {
+export function lookupBounds(table: Table16): Float32Array {
   const values = CODE_ORDER[table].map((code) => LOOKUP_TABLES[table][code])
   return Float32Array.from({ length: 15 }, (_, i) => fround(values[i] + values[i + 1]) / 2)
 }

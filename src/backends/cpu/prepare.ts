@@ -148,7 +148,7 @@ class Preparation {
 
   private async lookup(scheme: LookupScheme, [, k]: readonly number[]): Promise<Source> {
     const { group } = scheme
-    if (!groupsFollowRows(group, k)) return this.decoded()
+    if (scheme.bits === 8 || !groupsFollowRows(group, k)) return this.decoded()
     const data = this.blocks.takeFrom(part(this.weight, 'codes').data)
     const table = this.blocks.takeFrom(LOOKUP_TABLES[scheme.table])
     return { scheme: SCHEMES.lookup, bits: 4, group: group.size, data, scale: await this.scales(scheme), table }

@@ -4,7 +4,7 @@ import { DTYPE_BYTES, type DType, elementCount, rawTensor, TORCH_DTYPES } from '
 import { FileError } from '../../core/errors.ts'
 import { toFloat32 } from '../../core/half.ts'
 import { PACKINGS, packCodes, unpackCodes } from '../../weights/packing.ts'
-import type { LookupScheme } from '../../weights/scheme.ts'
+import type { LookupScheme, Table16 } from '../../weights/scheme.ts'
 import { LOOKUP_TABLES } from '../../weights/tables.ts'
 import { part, type QuantizedWeight } from '../../weights/weight.ts'
 import type { NamedTensor, QuantizerKernels, StoredLayout, StoredReader } from '../types.ts'
@@ -34,7 +34,7 @@ async function write4bit(
   settings: Settings4bit,
   kernels?: QuantizerKernels,
 ): Promise<NamedTensor[]> {
-  const scheme = weight.scheme as LookupScheme
+  const scheme = weight.scheme as LookupScheme & { readonly table: Table16 }
   const packed = await packCodes(PACKINGS.bnb4, part(weight, 'codes').data, 1, elementCount(weight.shape), {
     padCode: PAD_CODE[scheme.table],
     kernels,
