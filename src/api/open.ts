@@ -8,6 +8,7 @@ import type { QuantizationConfig } from '../methods/configs.ts'
 import { castSource } from '../models/cast.ts'
 import { ggufView } from '../models/gguf/view.ts'
 import { type ModelSource, modelInfo, modelSource, quantizedOnTheFly, tensorInfos } from '../models/source.ts'
+import { untiedFor } from '../models/untied.ts'
 import { filesAt, type ModelLocation, openPath } from './location.ts'
 
 export interface OpenOptions {
@@ -60,11 +61,8 @@ export async function withQuantization(source: ModelSource, config: Quantization
     )
   const loaded = method.loadFiles ? await method.loadFiles(config.parse(), openPath) : config.parse()
   const isView = method.container === 'gguf' && source.checkpoint.format !== 'gguf'
-  const target = isView
-    ? await modelSource(await ggufView(source))
-    : method.floatDtype
-      ? await castSource(source, method.floatDtype)
-      : source
+  const own = method.floatDtype ? await castSource(source, method.floatDtype) : source
+  const target = isView ? await modelSource(await ggufView(source)) : await untiedFor(own, method, loaded)
   const { infos } = tensorInfos(target)
   const plan = method.plan(infos, { ...modelInfo(target), container: source.checkpoint.format }, loaded)
   const warnings = [...new Set([...source.warnings, ...plan.warnings])]

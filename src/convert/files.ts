@@ -35,10 +35,14 @@ export async function copyFile(files: FileSet, name: string, output: OutputStore
 /** The one folder that belongs to a model in Hugging Face form: templates by name. */
 const TEMPLATES = 'additional_chat_templates'
 
-/** Copies generation_config.json, the tokenizer and whatever else lies beside the weights, config.json excepted. */
-export async function copyOtherFiles(files: FileSet, output: OutputStore): Promise<void> {
+/** Copies generation_config.json, the tokenizer and whatever else lies beside the weights, except config.json and `others`. */
+export async function copyOtherFiles(
+  files: FileSet,
+  output: OutputStore,
+  others: readonly string[] = [],
+): Promise<void> {
   for (const name of await files.list())
-    if (name !== 'config.json' && !WEIGHTS.test(name)) await copyFile(files, name, output)
+    if (name !== 'config.json' && !others.includes(name) && !WEIGHTS.test(name)) await copyFile(files, name, output)
   const templates = await files.folder?.(TEMPLATES)
   if (!templates) return
   for (const name of await templates.list()) await copyFile(templates, name, output, `${TEMPLATES}/${name}`)

@@ -40,6 +40,8 @@ export interface ModelInfo {
   readonly ggufArchitecture?: string
   /** Experts of each mixture layer; absent or 0 for dense models. */
   readonly experts?: number
+  /** Stored names of the parameters in the order of the model's own modules, which is not that of the file. */
+  readonly parameters?: readonly string[]
   /** The model's graph: what feeds what. */
   readonly graph?: Graph
 }
@@ -57,6 +59,8 @@ export interface QuantizationPlan<S> {
   readonly warnings: readonly string[]
   /** The config to write: the given one, with what the method had to add. */
   readonly storedConfig: JsonObject | null
+  /** Text of files that it keeps beside the weights, by name. */
+  readonly files?: ReadonlyMap<string, string>
 }
 
 /** What `quantize` is given: the tensor in its stored dtype. */
@@ -183,6 +187,13 @@ export interface Method<C = unknown, S = unknown> {
   fromFlags(flags: MethodFlags): JsonObject
   /** Reads the files that a config names by path (an importance matrix); absent where no config does. Called before `plan`. */
   loadFiles?(config: C, open: (path: string) => Promise<ByteSource>): Promise<C>
+  /**
+   * A file that marks a folder as this method's where config.json says nothing, and the quantization_config that its content stands for.
+   * Throws ConfigError.
+   */
+  readonly marker?: { readonly file: string; parse(content: JsonObject): JsonObject }
+  /** True where a tied head, module `head`, is to become a weight of its own, so that it can be quantised. */
+  untiesHead?(config: C, head: string): boolean
   /** Float dtype of every model that it makes, whatever the source's is; absent: the source's, or what `--dtype` says. */
   readonly floatDtype?: FloatDType
   plan(tensors: readonly TensorInfo[], model: ModelInfo, config: C): QuantizationPlan<S>

@@ -1,7 +1,8 @@
 // Which method a checkpoint is quantised with: quantization_config of config.json, or the container itself.
+import { readText } from '../checkpoint/open.ts'
 import type { Checkpoint } from '../checkpoint/types.ts'
 import { ConfigError, UnsupportedError } from '../core/errors.ts'
-import { isJsonObject, type JsonObject } from '../core/json.ts'
+import { isJsonObject, type JsonObject, parseJsonObject } from '../core/json.ts'
 import { methods } from '../methods/index.ts'
 import type { Method } from '../methods/types.ts'
 
@@ -12,7 +13,20 @@ export interface StoredMethod {
 }
 
 /** The method of a folder in Hugging Face form; undefined where it is float. Throws ConfigError or UnsupportedError. */
-export function methodOfConfig(configJson: JsonObject): StoredMethod | undefined {
+export async function methodOfFolder({ files, config }: Checkpoint): Promise<StoredMethod | undefined> {
+  const found = config ? methodOfConfig(config) : undefined
+  for (const method of methods()) {
+    if (!method.marker || (found && found.method !== method)) continue
+    const { file, parse } = method.marker
+    if (await files.has(file)) {
+      const stored = parse(parseJsonObject(await readText(files, file), file))
+      return { method, config: method.parseConfig(stored) }
+    }
+  }
+  return found
+}
+
+function methodOfConfig(configJson: JsonObject): StoredMethod | undefined {
   const stored = configJson.quantization_config
   if (stored === undefined || stored === null) return undefined
   if (!isJsonObject(stored))

@@ -19,7 +19,7 @@ import { familyOf, MODEL_FAMILIES } from './auto.ts'
 import { resolveTie, withPrefixes } from './canonical.ts'
 import { configFromGguf, familyOfGguf } from './gguf/config.ts'
 import { nameTable, type PlannedParameter, planParameters, surplusWarning } from './parameters.ts'
-import { methodOfConfig, methodOfGguf, type StoredMethod } from './quantization-config.ts'
+import { methodOfFolder, methodOfGguf, type StoredMethod } from './quantization-config.ts'
 import { HEAD, type ModelConfig, type ModelFamily } from './types.ts'
 
 export interface ModelSource {
@@ -63,7 +63,7 @@ async function folderSource(original: Checkpoint): Promise<ModelSource> {
     })
   const family = familyOf(configJson)
   const config = family.parseConfig(configJson)
-  const stored = methodOfConfig(configJson)
+  const stored = await methodOfFolder(original)
   const warnings: string[] = []
   const names = family.names(config)
   let checkpoint = withPrefixes(original, names)
@@ -187,27 +187,30 @@ function roleOf(found: PlannedParameter | undefined): TensorInfo['role'] {
   return found.parameter.path === `${HEAD}.weight` ? 'head' : found.parameter.kind
 }
 
-/** Module of the last parameter in the reference's order, a vector's with its own name; the head comes last where it is untied. */
-function lastModule({ config, family, graph }: ModelSource): string {
+/** Names of the parameters in the reference's order; the head comes last where it is untied. */
+function inReferenceOrder({ config, family, graph }: ModelSource): string[] {
   const used = new Set(graph.parameters.map((p) => p.path))
   const names = family.names(config).filter((n) => used.has(n.path))
-  const last = names.findLast((n) => n.path.startsWith(`${HEAD}.`)) ?? names.at(-1)!
-  return last.huggingFace.replace(/\.weight$/, '')
+  const isHead = (path: string) => path.startsWith(`${HEAD}.`)
+  return [...names.filter((n) => !isHead(n.path)), ...names.filter((n) => isHead(n.path))].map((n) => n.huggingFace)
 }
 
 /** What planning may ask about the model. */
 export function modelInfo(source: ModelSource): ModelInfo {
   const { config } = source
+  const parameters = inReferenceOrder(source)
   return {
     modelType: config.modelType,
     tied: config.tied,
-    lastModule: lastModule(source),
+    // A vector's with its own name.
+    lastModule: parameters.at(-1)!.replace(/\.weight$/, ''),
     layers: config.layers,
     heads: config.heads,
     kvHeads: config.kvHeads,
     dtype: modelDtype(source.configJson, source.checkpoint),
     container: source.checkpoint.format,
     ggufArchitecture: source.family.gguf?.architecture,
+    parameters,
     graph: source.graph,
   }
 }

@@ -61,7 +61,9 @@ function quantizeJob<S>(
   settings: S,
   options: JobOptions,
 ): ComputeJob {
-  const outputs = method.stored.outputs?.(info, settings)
+  // The method is given what the tensor is cast to.
+  const given = options.dtype && isFloat(info.dtype) ? { ...info, dtype: options.dtype } : info
+  const outputs = method.stored.outputs?.(given, settings)
   const transposed = options.isTransposed?.(info.name) ?? false
   const step = outputs && !transposed ? method.sliceRows?.(info, settings) : undefined
   return {

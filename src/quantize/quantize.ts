@@ -12,11 +12,13 @@ import { UnsupportedError } from '../core/errors.ts'
 import type { WorkOptions } from '../core/events.ts'
 import type { JsonObject } from '../core/json.ts'
 import { VERSION } from '../core/version.ts'
+import { methods } from '../methods/index.ts'
 import type { Method, QuantizationPlan, QuantizerKernels, TensorInfo } from '../methods/types.ts'
 import { withDtype } from '../models/cast.ts'
 import { ggufTokenizerOf } from '../models/gguf/tokenizer.ts'
 import { ggufView } from '../models/gguf/view.ts'
 import { isTransposed, type ModelSource, modelDtype, modelInfo, tensorInfos } from '../models/source.ts'
+import { untiedFor } from '../models/untied.ts'
 import { type Calibrated, type CalibrationSetup, calibratedJobs } from './calibrated.ts'
 import { quantizeJobs } from './jobs.ts'
 
@@ -150,7 +152,7 @@ async function refuseQuantized(source: ModelSource, method: Method): Promise<voi
       hint: `start from the model folder in Hugging Face form, or use --method gguf`,
     })
   }
-  const found = source.method?.name ?? ((await checkpoint.files.has('quanto_qmap.json')) ? 'quanto' : undefined)
+  const found = source.method?.name
   if (found)
     throw new UnsupportedError(`Cannot quantise "${name}": it is already quantised with ${found}`, {
       file: name,
@@ -160,11 +162,12 @@ async function refuseQuantized(source: ModelSource, method: Method): Promise<voi
 }
 
 async function planSafetensors(
-  source: ModelSource,
+  given: ModelSource,
   method: Method,
   config: unknown,
   options: QuantizeOptions,
 ): Promise<QuantizeWork> {
+  const source = await untiedFor(given, method, config)
   const { checkpoint } = source
   const { infos } = tensorInfos(source)
   const plan = method.plan(infos, modelInfo(source), config)
@@ -197,10 +200,16 @@ async function planSafetensors(
         : new SpooledSafetensorsSink(output, sinkOptions),
     finish: async (output) => {
       await writeConfig(output, editedConfig(source.configJson, plan.storedConfig, dtype))
-      if (!source.sideFiles) await copyOtherFiles(checkpoint.files, output)
-      for (const [name, text] of source.sideFiles ?? []) await writeText(output, name, text)
+      if (!source.sideFiles) await copyOtherFiles(checkpoint.files, output, markerFiles())
+      for (const [name, text] of [...(source.sideFiles ?? []), ...(plan.files ?? [])])
+        await writeText(output, name, text)
     },
   }
+}
+
+/** Files that mark a folder as quantised: they belong to weights that are not copied. */
+function markerFiles(): string[] {
+  return methods().flatMap(({ marker }) => (marker ? [marker.file] : []))
 }
 
 /** What a method that settles the model's dtype changes. */
