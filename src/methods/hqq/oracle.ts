@@ -1,10 +1,10 @@
 // Quantisation of hqq 0.2.8 on a CPU, bit for bit: min/max, then a fixed-point iteration that moves the zero point. The oracle of hqq.cc.
 // Every operation is one float32 rounding, sums and means run in torch's order, no operation is fused.
 import { groupOf } from '../../weights/weight.ts'
+import { shrink } from '../shrink.ts'
 import { torchColumnSums, torchSum } from '../torch-sum.ts'
 import type { HqqSettings } from './config.ts'
 import type { Layout } from './layout.ts'
-import { shrink } from './shrink.ts'
 
 const { fround } = Math
 export const MAX_ITERATIONS = 20
