@@ -163,6 +163,27 @@ export class GgufConfig extends QuantizationConfig {
   }
 }
 
+/** Options of Quanto; with none, int8 with the head left float. */
+export interface QuantoOptions {
+  readonly bits?: 2 | 4 | 8
+  /** `int2`, `int4`, `int8`, `float8` (e4m3fn), `float8_e5m2`, `float8_e4m3fnuz`. */
+  readonly weights?: string
+  readonly activations?: string | null
+  readonly modulesToNotConvert?: readonly string[] | null
+  readonly optimizer?: 'max' | 'absmax' | 'hqq' | null
+  /** Shell patterns of full module names; with either, the head is quantised too unless a pattern excludes it. */
+  readonly include?: string | readonly string[] | null
+  readonly exclude?: string | readonly string[] | null
+  /** The twice rounded shift that the reference stores for bfloat16 groups of 128. */
+  readonly tinygemm?: boolean
+}
+
+export class QuantoConfig extends QuantizationConfig {
+  constructor(options: QuantoOptions = {}) {
+    super('quanto', { ...options })
+  }
+}
+
 /** A config from a `quantization_config` as it stands in a config.json. Throws ConfigError or UsageError. */
 export function configFromStored(stored: JsonObject): QuantizationConfig {
   const name = stored.quant_method

@@ -5,7 +5,7 @@ import type { QuantizerKernels } from '../core/kernels.ts'
 
 const { fround } = Math
 
-/** Least and greatest element [groups]; NaN is in no range, -0.0 counts as 0. */
+/** Least and greatest element [groups]; NaN is in no range, a zero has the sign of the first one. */
 export interface Ranges {
   readonly low: Float32Array
   readonly high: Float32Array
@@ -26,7 +26,7 @@ export async function groupRanges(x: Float32Array, size: number, kernels?: Quant
   const bad = new Uint8Array(groups)
   for (let i = 0; i < x.length; i++) {
     const g = Math.floor(i / size)
-    const v = x[i] + 0
+    const v = x[i]
     if (v < low[g]) low[g] = v
     if (v > high[g]) high[g] = v
     if (!Number.isFinite(v)) bad[g] = 1

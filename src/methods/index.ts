@@ -5,6 +5,7 @@ import { bitsandbytes } from './bitsandbytes/index.ts'
 import { eetq } from './eetq/index.ts'
 import { gguf } from './gguf/index.ts'
 import { hqq } from './hqq/index.ts'
+import { quanto } from './quanto/index.ts'
 import type { Method } from './types.ts'
 
 const METHODS = new Map<string, Method>()
@@ -21,6 +22,7 @@ registerMethod(bitsandbytes)
 registerMethod(eetq)
 registerMethod(gguf)
 registerMethod(hqq)
+registerMethod(quanto)
 
 /** All methods in the order of registration. */
 export function methods(): readonly Method[] {

@@ -34,6 +34,8 @@ export const PACKINGS = {
   hqq2: { name: '2bit_u8', bits: 2, word: 'U8', order: 'split-rows', shifts: [6, 4, 2, 0] },
   hqq1: { name: '1bit_u8', bits: 1, word: 'U8', order: 'split-rows', shifts: [7, 6, 5, 4, 3, 2, 1, 0] },
   hqq3: { name: '3bit_32', bits: 3, word: 'I32', order: 'split-rows', shifts: [27, 24, 21, 18, 15, 12, 9, 6, 3, 0] },
+  quanto4: { name: 'quanto4', bits: 4, word: 'U8', order: 'split-rows', shifts: [0, 4] },
+  quanto2: { name: 'quanto2', bits: 2, word: 'U8', order: 'split-rows', shifts: [0, 2, 4, 6] },
   // Codes [N, K] + 128 in memory of compute capability 7.5 to 8.9: two rows side by side in tiles of 64 columns, and in each run of 16
   // columns the order 0 8 1 9 2 10 ...; of 7.0 to 7.4: transposed, rows 1 and 2 of every four swapped.
   eetqSm80: {

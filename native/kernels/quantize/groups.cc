@@ -59,11 +59,73 @@ void quotients(int arithmetic, const Codes& c, size_t from, size_t to) {
   else quotients<F32, ROUNDING>(c, from, to);
 }
 
+/** The lanes keep no order among zeros of both signs. `x` holds one. */
+float first_zero(const float* x) {
+  while (*x != 0) x++;
+  return *x;
+}
+
+struct Float8 {
+  float scale, max, smallest, unit;  // of the group; of the type: largest value, smallest normal one, one subnormal step
+  int32_t drop, rebias;
+  bool no_minus_zero;
+};
+
+/** The nearest code of x / scale, ties to even. */
+template <int ARITHMETIC>
+FB_INLINE uint8_t float8_code(const Float8& f, float x) {
+  const float d = rounded<ARITHMETIC>(x / f.scale);
+  const int32_t all = fb::bits<int32_t>(d);
+  const float size = fb::min(__builtin_fabsf(d), f.max);
+  const int32_t bits = fb::bits<int32_t>(size) - f.rebias;
+  const int32_t normal = (bits + (1 << (f.drop - 1)) - 1 + ((bits >> f.drop) & 1)) >> f.drop;
+  const int32_t subnormal = static_cast<int32_t>((size / f.unit + 12582912.0f) - 12582912.0f);
+  const int32_t code = size < f.smallest ? subnormal : normal;
+  const int32_t sign = all < 0 && !(f.no_minus_zero && code == 0) ? 0x80 : 0;
+  return static_cast<uint8_t>(code | sign);
+}
+
+template <int ARITHMETIC>
+void float8_groups(Float8 f, const float* x, const float* scale, uint8_t* codes, size_t count, size_t size, size_t from, size_t to) {
+  for (size_t group = from; group < to; group++) {
+    const size_t start = group * size, end = fb::min(count, start + size);
+    f.scale = scale[group];
+    if (f.scale == 0) continue;  // outputs start as zeros
+    for (size_t i = start; i < end; i++) codes[i] = float8_code<ARITHMETIC>(f, x[i]);
+  }
+}
+
 }  // namespace
 
 /**
+ * Units are groups; equal to src/weights/float8-codes.ts. inputs: finite x F32 [count], scale F32 [groups]; outputs: codes U8 [count]; params:
+ * groups, count, groupSize, arithmetic, bits of the mantissa, bias, largest value, -0 is no code.
+ */
+FB_EXPORT double fb_float8(const double* args) {
+  const size_t from = static_cast<size_t>(args[0]), to = static_cast<size_t>(args[1]);
+  const double* params = args + 5;
+  const size_t count = static_cast<size_t>(params[1]), size = static_cast<size_t>(params[2]);
+  const int32_t mantissa = static_cast<int32_t>(params[4]), bias = static_cast<int32_t>(params[5]);
+  Float8 f = {};
+  f.max = static_cast<float>(params[6]);
+  f.smallest = fb::bits<float>((128 - bias) << 23);
+  f.unit = fb::bits<float>((128 - bias - mantissa) << 23);
+  f.drop = 23 - mantissa;
+  f.rebias = (127 - bias) << 23;
+  f.no_minus_zero = params[7] != 0;
+  const float* x = fb::pointer<const float>(args[2]);
+  const float* scale = fb::pointer<const float>(args[3]);
+  uint8_t* codes = fb::pointer<uint8_t>(args[4]);
+  const int arithmetic = static_cast<int>(params[3]);
+  if (arithmetic == F16) float8_groups<F16>(f, x, scale, codes, count, size, from, to);
+  else if (arithmetic == BF16) float8_groups<BF16>(f, x, scale, codes, count, size, from, to);
+  else float8_groups<F32>(f, x, scale, codes, count, size, from, to);
+  return 0;
+}
+
+/**
  * Units are groups. inputs: x F32 [count]; outputs: least F32 [groups], greatest F32 [groups], U8 [groups] 1 where an element is not finite.
- * NaN is in no range; -0.0 counts as 0. params: groups, count, groupSize.
+ * NaN is in no range, a zero has the sign of the first one. params: groups, count, groupSize.
  */
 FB_EXPORT double fb_ranges(const double* args) {
   const size_t from = static_cast<size_t>(args[0]), to = static_cast<size_t>(args[1]);
@@ -77,7 +139,6 @@ FB_EXPORT double fb_ranges(const double* args) {
     for (size_t i = 0; i < length; i += LANES) {
       F32x4 v = F32x4{} + x[i];
       fb::copy(&v, x + i, fb::min(LANES, length - i) * sizeof(float));
-      v += 0.0f;
       least = v < least ? v : least;
       greatest = v > greatest ? v : greatest;
       poison += v * 0.0f;
@@ -87,8 +148,8 @@ FB_EXPORT double fb_ranges(const double* args) {
       l = least[i] < l ? least[i] : l;
       g = greatest[i] > g ? greatest[i] : g;
     }
-    low[group] = l;
-    high[group] = g;
+    low[group] = l == 0 ? first_zero(x) : l;
+    high[group] = g == 0 ? first_zero(x) : g;
     const I32x4 nan = poison != poison;
     bad[group] = (nan[0] | nan[1] | nan[2] | nan[3]) != 0;
   }
