@@ -1,7 +1,8 @@
 // Opens a model's files as one Checkpoint: finds the container by name, and by the first bytes where the name says nothing.
 import { FileError } from '../core/errors.ts'
 import { ggufIn, openGguf } from './gguf/open.ts'
-import { isPickleName, looksLikePickle, pickleError } from './pickles.ts'
+import { looksLikeTorch } from './pickle/archive.ts'
+import { HQQ_FILE, openTorch, TORCH_FILE, TORCH_INDEX } from './pickle/torch.ts'
 import { openSafetensorsFile, openSafetensorsIndex } from './safetensors-folder.ts'
 import { INDEX_FILE, SINGLE_FILE } from './shards.ts'
 import type { Checkpoint, FileSet } from './types.ts'
@@ -13,9 +14,12 @@ export async function openCheckpoint(files: FileSet): Promise<Checkpoint> {
   if (files.single !== undefined) return openSingle(files, files.single)
   if (await files.has(SINGLE_FILE)) return openSafetensorsFile(files, SINGLE_FILE)
   if (await files.has(INDEX_FILE)) return openSafetensorsIndex(files)
+  for (const name of [TORCH_INDEX, TORCH_FILE, HQQ_FILE]) if (await files.has(name)) return openTorch(files, name)
   const list = await files.list()
   const gguf = ggufIn(files.name, list)
   if (gguf !== undefined) return openGguf(files, gguf)
+  const torch = list.filter((name) => name.endsWith('.pt'))
+  if (torch.length === 1) return openTorch(files, torch[0])
   throw nothingToOpen(files.name, list)
 }
 
@@ -26,9 +30,9 @@ async function openSingle(files: FileSet, name: string): Promise<Checkpoint> {
   const source = await files.open(name)
   const head = await source.read(0, Math.min(9, source.size)).finally(() => source.close())
   if (head[0] === 0x47 && head[1] === 0x47 && head[2] === 0x55 && head[3] === 0x46) return openGguf(files, name)
-  if (looksLikePickle(head) || isPickleName(name)) throw pickleError(files.name, name)
+  if (looksLikeTorch(head)) return openTorch(files, name)
   if (head[8] === 0x7b) return openSafetensorsFile(files, name)
-  throw new FileError(`Cannot open "${files.name}": it is neither safetensors nor GGUF`, {
+  throw new FileError(`Cannot open "${files.name}": it is neither safetensors nor GGUF nor a file of torch.save`, {
     file: name,
     actual: [...head].map((byte) => byte.toString(16).padStart(2, '0')).join(' '),
     hint: 'name a model folder (config.json and model.safetensors), a .gguf or a .safetensors file',
@@ -36,8 +40,6 @@ async function openSingle(files: FileSet, name: string): Promise<Checkpoint> {
 }
 
 function nothingToOpen(folder: string, list: readonly string[]): FileError {
-  const pickle = list.find(isPickleName) ?? list.find((name) => name.endsWith('.bin.index.json'))
-  if (pickle) return pickleError(folder, pickle, list)
   const other = list.find((name) => name.endsWith('.safetensors'))
   const hint = list.includes('adapter_config.json')
     ? 'it is an adapter: name the model that it belongs to'

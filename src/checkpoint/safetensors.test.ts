@@ -197,16 +197,14 @@ describe('an index that lies is refused', () => {
 
 describe('what fewbit does not read is named, with the way out', () => {
   test.each([
-    ['a pickle', { 'config.json': '{}', 'pytorch_model.bin': 'PK' }, undefined, /is a pickle/, /save_pretrained/],
     [
-      'the hqq package',
-      { 'config.json': '{}', 'qmodel.pt': 'PK' },
+      'no pickle',
+      { 'config.json': '{}', 'pytorch_model.bin': 'PK' },
       undefined,
-      /"qmodel.pt" is a pickle/,
-      /hqq package/,
+      /no file of torch.save/,
+      /download it/,
     ],
-    ['a sharded pickle', { 'pytorch_model.bin.index.json': '{}' }, undefined, /is a pickle/, /save_pretrained/],
-    ['a torch archive of any name', { weights: 'PK\u0003\u0004....' }, 'weights', /is a pickle/, /save_pretrained/],
+    ['a cut pickle', { weights: 'PK\u0003\u0004....' }, 'weights', /zip archive without an end/, /download it/],
     ['an adapter', { 'adapter_config.json': '{}', 'adapter_model.safetensors': '' }, undefined, /holds no/, /adapter/],
     ['another name', { 'foo.safetensors': '' }, undefined, /holds no/, /rename it/],
     ['an empty folder', {}, undefined, /holds no/, /a model folder holds/],

@@ -79,7 +79,7 @@ export interface ShardIndex {
 }
 
 /** Reads an index. Throws FileError where a shard's name is no plain file name. */
-export function parseIndex(text: string, file: string): ShardIndex {
+export function parseIndex(text: string, file: string, extension = '.safetensors'): ShardIndex {
   const map = parseJsonObject(text, file).weight_map
   if (!isJsonObject(map)) throw new FileError(`Cannot read "${file}": it has no object "weight_map"`, { file })
   const shards = new Set<string>()
@@ -94,7 +94,7 @@ export function parseIndex(text: string, file: string): ShardIndex {
         actual,
       })
     }
-    checkShardName(shard, file, tensor)
+    checkShardName(shard, file, tensor, extension)
     shards.add(shard)
     fileOf.set(tensor, shard)
   }
@@ -106,11 +106,11 @@ export function parseIndex(text: string, file: string): ShardIndex {
   return { shards: [...shards], fileOf }
 }
 
-function checkShardName(shard: string, file: string, tensor: string): void {
-  const plain = shard.endsWith('.safetensors') && !/[/\\:\0]/.test(shard) && !shard.startsWith('.')
+function checkShardName(shard: string, file: string, tensor: string, extension: string): void {
+  const plain = shard.endsWith(extension) && !/[/\\:\0]/.test(shard) && !shard.startsWith('.')
   if (plain) return
   throw new FileError(
-    `Cannot read "${file}": the shard of tensor "${tensor}" is ${JSON.stringify(shard)}, expected a .safetensors file in the same folder`,
+    `Cannot read "${file}": the shard of tensor "${tensor}" is ${JSON.stringify(shard)}, expected a ${extension} file in the same folder`,
     { file, tensor, actual: shard, hint: "a model's shards lie beside its index: correct the names in weight_map" },
   )
 }

@@ -1,4 +1,5 @@
 // The files of a model that are not its weights: config.json edited without loss, everything else copied.
+import { TORCH_INDEX } from '../checkpoint/pickle/torch.ts'
 import { INDEX_FILE, SINGLE_FILE } from '../checkpoint/shards.ts'
 import type { FileSet, OutputStore } from '../checkpoint/types.ts'
 import { type JsonObject, writeJson } from '../core/json.ts'
@@ -51,7 +52,7 @@ export async function copyOtherFiles(
 /** Copies a folder in Hugging Face form as it is: its shards, index, config.json and all other files. */
 export async function copyFolder(files: FileSet, weights: readonly string[], output: OutputStore): Promise<void> {
   const own = [...weights, 'config.json']
-  if (!weights.includes(SINGLE_FILE)) own.push(INDEX_FILE)
+  if (!weights.includes(SINGLE_FILE)) own.push(INDEX_FILE, TORCH_INDEX)
   for (const name of own) if (await files.has(name)) await copyFile(files, name, output)
   await copyOtherFiles(files, output)
 }
