@@ -1,13 +1,22 @@
 // Where a model lies: a path on a disk, or files that a browser (or a test) holds. What only Node can do is loaded when it is asked for,
 // so that this folder runs anywhere.
+import { parseHubModel } from '../checkpoint/hub-files.ts'
 import type { ByteSource, FileSet, OutputStore } from '../checkpoint/types.ts'
+import type { WorkOptions } from '../core/events.ts'
 
-/** A path (a folder in Hugging Face form or a .gguf file), or the files themselves. */
+/**
+ * A path (a folder in Hugging Face form or a .gguf file), a model of the hub (`owner/name` where no such path is there, `hub:owner/name`,
+ * `owner/name@revision`, `owner/name:q4_k_m` for one of several GGUF files), or the files themselves.
+ */
 export type ModelLocation = string | FileSet
 
-export async function filesAt(location: ModelLocation): Promise<FileSet> {
+export async function filesAt(location: ModelLocation, options: WorkOptions = {}): Promise<FileSet> {
   if (typeof location !== 'string') return location
-  return (await import('../checkpoint/node/files.ts')).localFiles(location)
+  const { exists, localFiles } = await import('../checkpoint/node/files.ts')
+  const model = parseHubModel(location)
+  if (!model || (!location.startsWith('hub:') && (await exists(location)))) return localFiles(location)
+  const { hubSnapshot } = await import('../checkpoint/node/hub.ts')
+  return { ...(await localFiles(await hubSnapshot(model, options))), name: location }
 }
 
 /** Opens one file by path: what a config names, such as an importance matrix. */

@@ -2,6 +2,7 @@
 import { rowsOf } from '../backends/batch.ts'
 import { openQuantizers } from '../backends/index.ts'
 import type { Executable, Precision } from '../backends/types.ts'
+import type { PushOptions } from '../checkpoint/node/hub-push.ts'
 import { openCheckpoint } from '../checkpoint/open.ts'
 import type { OutputStore } from '../checkpoint/types.ts'
 import { ConfigError } from '../core/errors.ts'
@@ -182,6 +183,19 @@ export class CausalLM {
     }
   }
 
+  /** Saves the model and uploads it to the hub as `owner/name`; the URL of the commit. Throws FileError. */
+  async pushToHub(id: string, options: PushOptions = {}): Promise<string> {
+    const { temporaryFolder } = await import('../checkpoint/node/files.ts')
+    const { pushToHub } = await import('../checkpoint/node/hub-push.ts')
+    const folder = await temporaryFolder()
+    try {
+      await this.savePretrained(`${folder.path}/model`, { onEvent: this.options.onEvent, signal: options.signal })
+      return await pushToHub(`${folder.path}/model`, id, options)
+    } finally {
+      await folder.remove()
+    }
+  }
+
   /** The checkpoint as it lies there, untranslated. */
   private async copy(output: OutputStore, options: SaveOptions): Promise<void> {
     const checkpoint = await openCheckpoint(await filesAt(this.location))
@@ -220,7 +234,11 @@ function kernelsFor({ device = 'cpu', threads = defaultThreads(), signal }: Load
 /** The source as the options want it: cast, quantised while loading, or restored to floats. */
 async function open(location: ModelLocation, options: LoadOptions): Promise<OpenedModel> {
   const { quantizationConfig, dtype, dequantize } = options
-  const stored = await openModel(location, { dtype: dequantize ? undefined : dtype })
+  const stored = await openModel(location, {
+    dtype: dequantize ? undefined : dtype,
+    onEvent: options.onEvent,
+    signal: options.signal,
+  })
   try {
     const opened = quantizationConfig
       ? await withQuantization(stored, quantizationConfig)

@@ -2,6 +2,7 @@
 import { openCheckpoint, readText } from '../checkpoint/open.ts'
 import { type FloatDType, isFloat, TORCH_DTYPES } from '../core/dtypes.ts'
 import { ConfigError, UnsupportedError } from '../core/errors.ts'
+import type { WorkOptions } from '../core/events.ts'
 import { type PlainObject, parseJsonObject, toPlain } from '../core/json.ts'
 import type { GenerationSettings } from '../generate/config.ts'
 import type { QuantizationConfig } from '../methods/configs.ts'
@@ -25,8 +26,11 @@ export interface OpenedModel {
 }
 
 /** The model at a path or in files, as it is stored. Throws FileError, ConfigError or UnsupportedError. */
-export async function openModel(location: ModelLocation, options: OpenOptions = {}): Promise<ModelSource> {
-  const checkpoint = await openCheckpoint(await filesAt(location))
+export async function openModel(
+  location: ModelLocation,
+  options: OpenOptions & WorkOptions = {},
+): Promise<ModelSource> {
+  const checkpoint = await openCheckpoint(await filesAt(location, options))
   try {
     const source = await modelSource(checkpoint)
     return options.dtype === undefined ? source : castSource(source, floatDtype(options.dtype))

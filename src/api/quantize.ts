@@ -32,7 +32,7 @@ export async function quantizePretrained(
   const { method } = quantizationConfig
   const parsed = quantizationConfig.parse()
   const config = method.loadFiles ? await method.loadFiles(parsed, openPath) : parsed
-  const source = await openModel(from)
+  const source = await openModel(from, options)
   try {
     const single = method.container === 'gguf' && typeof to === 'string' && to.endsWith('.gguf')
     return await quantizeModel(source, method, config, await outputAt(to, options.force ?? false, single), {

@@ -11,7 +11,7 @@ import { modelPath } from './paths.ts'
 
 /** The model at a path, or `embedded`; warnings go to the printer. */
 export async function openSource(name: string, output: Output): Promise<ModelSource> {
-  const source = await openModel(modelPath(name))
+  const source = await openModel(modelPath(name), { onEvent: output.event })
   for (const message of source.warnings) output.event({ event: 'warning', message })
   return source
 }

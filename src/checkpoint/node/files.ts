@@ -1,5 +1,6 @@
 // Files of the local disk: folders and single files as FileSet, range reads by FileHandle.
-import { type FileHandle, open, readdir, stat } from 'node:fs/promises'
+import { type FileHandle, mkdtemp, open, readdir, rm, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { FileError } from '../../core/errors.ts'
 import type { ByteSource, FileSet } from '../types.ts'
@@ -73,6 +74,16 @@ async function listFiles(folder: string): Promise<string[]> {
       names.push(entry.name)
   }
   return names.sort()
+}
+
+/** A new folder of this process's own. */
+export async function temporaryFolder(): Promise<{ readonly path: string; remove(): Promise<void> }> {
+  const path = await mkdtemp(join(tmpdir(), 'fewbit-'))
+  return { path, remove: () => rm(path, { recursive: true, force: true }) }
+}
+
+export async function exists(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined)) !== undefined
 }
 
 /** The files of a folder, or a set of one where `path` is a file (its siblings can be opened by name: shards). */
