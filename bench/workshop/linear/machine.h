@@ -1,5 +1,9 @@
 // What this machine can run, aligned memory, and one call of a product as a single thread makes it.
 #pragma once
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -10,7 +14,16 @@ struct Free {
   void operator()(void* p) const { free(p); }
 };
 using Bytes = std::unique_ptr<uint8_t[], Free>;
-inline Bytes aligned(size_t bytes) { return Bytes((uint8_t*)aligned_alloc(4096, (bytes + 8191) / 4096 * 4096)); }
+/** In large pages where there are some, as the engine keeps its weights. */
+inline Bytes aligned(size_t bytes) {
+  constexpr size_t PAGE = 2 << 20;
+  const size_t whole = (bytes + 4096 + PAGE - 1) / PAGE * PAGE;
+  uint8_t* block = (uint8_t*)aligned_alloc(PAGE, whole);
+#ifdef __linux__
+  madvise(block, whole, MADV_HUGEPAGE);
+#endif
+  return Bytes(block);
+}
 
 inline std::vector<const fb::linear::Kernels*> levels() {
   using namespace fb;
