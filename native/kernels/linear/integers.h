@@ -37,6 +37,45 @@ FB_INLINE W broadcast_bytes(const int8_t* from) {
 #endif
 }
 
+#if defined(__AVX512VNNI__)
+
+FB_INLINE int32_t sum_of_bytes(const int8_t* x, int count) {
+  const __m512i ones = _mm512_set1_epi8(1);
+  __m512i sum = _mm512_setzero_si512();
+  int i = 0;
+  for (; i + VECTOR <= count; i += VECTOR) sum = _mm512_dpbusd_epi32(sum, ones, _mm512_loadu_si512(x + i));
+  const __mmask64 rest = ((__mmask64)1 << (count - i)) - 1;
+  return _mm512_reduce_add_epi32(_mm512_dpbusd_epi32(sum, ones, _mm512_maskz_loadu_epi8(rest, x + i)));
+}
+
+/** R rows at once. */
+template <int R>
+FB_INLINE void integer_rows(const Call& c, int row, int panel) {
+  const Weight& w = *c.weight;
+  const uint8_t* tile = panel_of(w, panel);
+  const int whole = w.k / 4 * 4;
+  __m512i sums[R] = {};
+  const auto four = [&](int r, int k, int count) FB_LAMBDA {
+    int32_t out = 0;
+    __builtin_memcpy(&out, c.x8 + (size_t)(row + r) * (size_t)c.ldx + k, (size_t)count);
+    return _mm512_set1_epi32(out);
+  };
+  for (int k = 0; k < w.k; k += 4, tile += VECTOR) {
+    __builtin_prefetch(tile + AHEAD);
+    const __m512i codes = _mm512_loadu_si512(tile);
+    for (int r = 0; r < R; r++) {
+      sums[r] = _mm512_dpbusd_epi32(sums[r], codes, k < whole ? four(r, k, 4) : four(r, k, w.k - whole));
+    }
+  }
+  for (int r = 0; r < R; r++) {
+    int32_t out[PANEL_ROWS];
+    _mm512_storeu_si512(out, sums[r]);
+    store_integers(c, row + r, panel, out, sum_of_bytes(c.x8 + (size_t)(row + r) * (size_t)c.ldx, w.k));
+  }
+}
+
+#else
+
 /** R rows at once: the codes are widened once for all of them. */
 template <int R>
 FB_INLINE void integer_rows(const Call& c, int row, int panel) {
@@ -82,6 +121,8 @@ FB_INLINE void integer_rows(const Call& c, int row, int panel) {
     store_integers(c, row + r, panel, sums, total[r]);
   }
 }
+
+#endif
 
 void integer_panel(const Call& c, int panel) {
   constexpr int ROWS = LANES == 16 ? 8 : LANES == 8 ? 2 : 1;

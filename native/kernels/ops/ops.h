@@ -35,6 +35,17 @@ struct AttendBlock {
   float* total;    // [queries] scratch
 };
 
+/** What a row of LLM.int8's outputs is made of besides its integer sums. */
+struct Int8Outputs {
+  float largest;          // of the row, without outliers
+  const float* absmax;    // [n] of the weight's rows
+  const float* bias;      // [n] or null
+  const float* x;         // [k] the row
+  const int32_t* columns; // [outliers]
+  int outliers;
+  const uint8_t* codes;   // the 16 outputs' panel (linear/layout.h), 8 bits
+};
+
 struct OpKernels {
   const char* name;
   /** y = x * rsqrt(mean(x^2) + eps) * w (or 1 + w) over `runs` runs of `size` values; the sum of squares is float64. */
@@ -49,6 +60,12 @@ struct OpKernels {
   void (*scale)(const float* x, float* y, size_t count, float by);
   /** softmax(q k^T * scale) v over the cache; a query's result does not depend on the block it came in. */
   void (*attend)(const AttendBlock& block);
+  /** Marks the columns whose half is at least `threshold` (0: none); returns the largest half of the others. */
+  float (*inspect_half)(const float* x, size_t count, float threshold, uint8_t* outlier);
+  /** codes = round(half(x) * scale), half-even, 0 for outliers and NaN. */
+  void (*half_codes)(const float* x, const uint8_t* outlier, size_t count, float scale, int8_t* codes);
+  /** y = outputs [first, first + count) of a panel, whose integer sums lie in the place of y. */
+  void (*int8_outputs)(const Int8Outputs& outputs, int first, int count, float* y);
 };
 
 /** The kernels of a level, or the best below it that this build has. */
