@@ -2,6 +2,8 @@
 // int8 (bytes form), or scale * (d0 + d1/2^15), each an int16 (words form). Integer sums are exact, so three byte digits or two words
 // have float32's error. All schemes share the forms, so one prepared x serves every product that reads it.
 //
+// Where the lookup kernel takes words in pairs (k, k + 2), they are stored so: 0 2 1 3 of each four.
+//
 // A prepared row: digits [chunk][digit][32], then scale of the last digit [chunk], then the sum of the values [chunk][2 halves of 16].
 #pragma once
 #include "../simd/vector.h"
@@ -36,11 +38,22 @@ FB_INLINE Digits row_of(const uint8_t* scratch, Form f, int k, int row) {
 /** Nearest integer, halves to even, for |value| < 2^22. */
 FB_INLINE F nearest(F value) { return (value + splat(12582912.0f)) - splat(12582912.0f); }
 
+/** Words 0 2 1 3 of each four. */
+FB_INLINE I in_pairs(I value) {
+#if defined(__AVX512F__)
+  return (I)_mm512_shuffle_epi32((__m512i)value, (_MM_PERM_ENUM)0xd8);
+#else
+  return value;
+#endif
+}
+
 template <class T>
 FB_INLINE void store_digits(uint8_t* to, int lane, I value) {
   typedef T N __attribute__((vector_size(LANES * sizeof(T))));
   store((T*)to + lane, __builtin_convertvector(value, N));
 }
+
+typedef float Quad __attribute__((vector_size(16)));
 
 FB_INLINE float largest(const float* x) {
   F most = {};
@@ -48,19 +61,27 @@ FB_INLINE float largest(const float* x) {
     const F size = (F)((U)load<F>(x + i) & 0x7fffffff);
     most = most < size ? size : most;
   }
-  float out = 0;
-  for (int i = 0; i < LANES; i++) out = out < most[i] ? most[i] : out;
-  return out;
+  Quad quads[LANES / 4];
+  __builtin_memcpy(quads, &most, sizeof quads);
+  for (int i = 1; i < LANES / 4; i++) quads[0] = quads[0] < quads[i] ? quads[i] : quads[0];
+  const float a = quads[0][0] < quads[0][1] ? quads[0][1] : quads[0][0], b = quads[0][2] < quads[0][3] ? quads[0][3] : quads[0][2];
+  return a < b ? b : a;
+}
+
+/** Sum of 16 floats, in one order on every level. */
+FB_INLINE float sum16(const float* x) {
+  const Quad sum = (load<Quad>(x) + load<Quad>(x + 4)) + (load<Quad>(x + 8) + load<Quad>(x + 12));
+  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 /** One chunk of x (whole, in memory) into its digits. T is int8_t or int16_t; a digit's unit is 2^-SHIFT of the one before. */
-template <class T, int SHIFT>
+template <class T, int SHIFT, bool PAIRS>
 FB_INLINE void digits_of_chunk(const float* x, Form f, uint8_t* to, float* scale, float* sum) {
   const float most = largest(x);
   // A chunk whose reciprocal would overflow counts as zero: its values are below 1e-36.
   const float inverse = most > 1e-36f ? (float)f.top / most : 0.0f;
   const float unit = most > 1e-36f ? most / (float)f.top : 0.0f;
-  float total[2] = {0, 0};
+  float values[CHUNK];
   const float step = (float)(1 << SHIFT);
   const float last = f.digits == 1 ? 1.0f : f.digits == 2 ? 1.0f / step : 1.0f / (step * step);
   for (int i = 0; i < CHUNK; i += LANES) {
@@ -69,19 +90,20 @@ FB_INLINE void digits_of_chunk(const float* x, Form f, uint8_t* to, float* scale
     F weight = splat(unit);
     for (int d = 0; d < f.digits; d++) {
       const F digit = nearest(rest);
-      store_digits<T>(to + d * CHUNK * (int)sizeof(T), i, __builtin_convertvector(digit, I));
+      const I whole = __builtin_convertvector(digit, I);
+      store_digits<T>(to + d * CHUNK * (int)sizeof(T), i, PAIRS ? in_pairs(whole) : whole);
       value += digit * weight;
       weight = weight * splat(1.0f / step);
       rest = (rest - digit) * splat(step);
     }
-    for (int l = 0; l < LANES; l++) total[(i + l) / 16] += value[l];
+    store(values + i, value);
   }
   *scale = unit * last;
-  sum[0] = total[0];
-  sum[1] = total[1];
+  sum[0] = sum16(values);
+  sum[1] = sum16(values + 16);
 }
 
-template <class T, int SHIFT>
+template <class T, int SHIFT, bool PAIRS = false>
 void digits_of_row(const Call& c, Form f, int row) {
   const int k = c.weight->k;
   const Digits at = row_of(c.scratch, f, k, row);
@@ -94,7 +116,7 @@ void digits_of_row(const Call& c, Form f, int row) {
       for (int j = 0; j < k - i * CHUNK; j++) padded[j] = from[j];
       from = padded;
     }
-    digits_of_chunk<T, SHIFT>(from, f, (uint8_t*)at.digits + i * step, (float*)at.scale + i, (float*)at.sum + 2 * i);
+    digits_of_chunk<T, SHIFT, PAIRS>(from, f, (uint8_t*)at.digits + i * step, (float*)at.scale + i, (float*)at.sum + 2 * i);
   }
 }
 

@@ -56,6 +56,9 @@ struct Weight {
   size_t panel_bytes;
   float zero_point;
   float table[16];
+  // Lookup16: table_unit * (t0 + t1 / 2^15), each a 15-bit word as two planes of bytes, the low ones first.
+  uint8_t table_planes[4][16];
+  float table_unit;
   const uint8_t* tile;
 };
 

@@ -154,7 +154,7 @@ FB_INLINE void panel_of_form(const Weight& w, [[maybe_unused]] Form f, const uin
   if (f.bytes == 1) return panel_of_bits<ByteDots, D>(w, tile, rows);
 #endif
   if constexpr (D <= 2) {
-    if (w.scheme == Scheme::Lookup16) return group_panel(w, LookupDots<D>(w.table), tile, rows);
+    if (w.scheme == Scheme::Lookup16) return group_panel(w, LookupDots<D>(w), tile, rows);
 #if defined(__AVX2__)  // narrower codes take bytes
     return group_panel(w, WordDots<8, D>(), tile, rows);
 #else

@@ -54,7 +54,7 @@ void prepare(const Call& c, int row_from, int row_to) {
   for (int row = row_from; row < row_to; row++) {
     if (choice.form.bytes == 1) digits_of_row<int8_t, 7>(c, choice.form, row);
     else if (choice.form.top == 32767) digits_of_row<int16_t, 15>(c, choice.form, row);
-    else digits_of_row<int16_t, 13>(c, choice.form, row);
+    else digits_of_row<int16_t, LOOKUP_SHIFT, true>(c, choice.form, row);
   }
 }
 

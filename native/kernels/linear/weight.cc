@@ -177,6 +177,26 @@ void tile_decoded(const Source& s, const Weight& w, uint8_t* out, int panel) {
   }
 }
 
+void split_table(Weight& w) {
+  float most = 0;
+  for (int i = 0; i < 16; i++) {
+    const float size = w.table[i] < 0 ? -w.table[i] : w.table[i];
+    most = most < size ? size : most;
+  }
+  w.table_unit = most / 16383.0f;
+  const float inverse = most > 0 ? 16383.0f / most : 0.0f;
+  for (int i = 0; i < 16; i++) {
+    float rest = w.table[i] * inverse;
+    for (int p = 0; p < 2; p++) {
+      const float whole = (rest + 12582912.0f) - 12582912.0f;
+      const int word = (int)whole;
+      w.table_planes[2 * p][i] = (uint8_t)(word & 255);
+      w.table_planes[2 * p + 1][i] = (uint8_t)(word >> 8 & 255);
+      rest = (rest - whole) * 32768.0f;
+    }
+  }
+}
+
 }  // namespace
 
 Weight describe(const Source& s) {
@@ -206,6 +226,7 @@ Weight describe(const Source& s) {
   w.scale_type = narrowest_scale(s);
   if (s.scheme == Scheme::Lookup16) {
     for (int i = 0; i < 16; i++) w.table[i] = s.table[i];
+    split_table(w);
   }
   const size_t scales = (size_t)(scale_bytes(w.scale_type) * PANEL_ROWS);
   w.group_bytes = (size_t)chunks_of(s.group) * (size_t)chunk_bytes(w.bits) + scales * (w.zero == Zero::Constant ? 1 : 2);

@@ -126,31 +126,59 @@ constexpr int LOOKUP_SHIFT = 13;
  * 16-entry table: value = unit * (t0 + t1 / 2^15), each a word held as two planes of bytes.
  * One digit: t0 x d0. Two digits: t0 d0 + t0 d1 / 2^13 + t1 d0 / 2^15; the product of the lowest parts is below float32's error.
  */
+#if defined(__AVX512VNNI__)
 template <int D>
 struct LookupDots {
   static constexpr int bits = 4, step = CHUNK * D * 2, half = 32;
-  uint8_t planes[2 * D][16];
+  __m512i tables[D];  // words, twice: an index is a word's low five bits, of which the fifth belongs to a neighbour
   float unit;
 
-  FB_INLINE explicit LookupDots(const float* table) {
-    float most = 0;
-    for (int i = 0; i < 16; i++) {
-      const float size = table[i] < 0 ? -table[i] : table[i];
-      most = most < size ? size : most;
-    }
-    unit = most / 16383.0f;
-    const float inverse = most > 0 ? 16383.0f / most : 0.0f;
-    for (int i = 0; i < 16; i++) {
-      float rest = table[i] * inverse;
-      for (int p = 0; p < D; p++) {
-        const float whole = (rest + 12582912.0f) - 12582912.0f;
-        const int word = (int)whole;
-        planes[2 * p][i] = (uint8_t)(word & 255);
-        planes[2 * p + 1][i] = (uint8_t)(word >> 8 & 255);
-        rest = (rest - whole) * 32768.0f;
-      }
+  FB_INLINE explicit LookupDots(const Weight& w) : unit(w.table_unit) {
+    for (int p = 0; p < D; p++) {
+      const __m256i low = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i*)w.table_planes[2 * p]));
+      const __m256i high = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i*)w.table_planes[2 * p + 1]));
+      tables[p] = _mm512_broadcast_i64x4(_mm256_or_si256(low, _mm256_slli_epi16(high, 8)));
     }
   }
+
+  FB_INLINE static __m512i pair(const uint8_t* from) {
+    int32_t two;
+    __builtin_memcpy(&two, from, 4);
+    return _mm512_set1_epi32(two);
+  }
+
+  template <int FROM = 0, int COUNT = 8>
+  FB_INLINE void sums(const uint8_t* chunk, const uint8_t* digits, F (&out)[SIDES]) const {
+    __m512i first = _mm512_setzero_si512(), second = first, third = first;
+    const auto add = [&](__m512i index, const uint8_t* x) FB_LAMBDA {
+      const __m512i value = _mm512_permutexvar_epi16(index, tables[0]);
+      first = _mm512_dpwssd_epi32(first, value, pair(x));
+      if constexpr (D == 2) {
+        second = _mm512_dpwssd_epi32(second, value, pair(x + CHUNK * 2));
+        third = _mm512_dpwssd_epi32(third, _mm512_permutexvar_epi16(index, tables[1]), pair(x));
+      }
+    };
+    for (int v = 0; v < 4; v++, chunk += VECTOR, digits += 16) {
+      // Words of k 0 and 2 begin at their byte, those of k 1 and 3 one byte later.
+      const __m512i even = _mm512_loadu_si512(chunk), odd = _mm512_loadu_si512(chunk + 1);
+      add(even, digits);
+      add(odd, digits + 4);
+      add(_mm512_srli_epi16(even, 4), digits + 8);
+      add(_mm512_srli_epi16(odd, 4), digits + 12);
+    }
+    out[0] = to_float((I)first);
+    if constexpr (D == 2) out[0] = fma(out[0], splat(8192.0f), fma(to_float((I)third), splat(0.25f), to_float((I)second)));
+    out[0] = out[0] * splat(unit);
+  }
+};
+#else
+template <int D>
+struct LookupDots {
+  static constexpr int bits = 4, step = CHUNK * D * 2, half = 32;
+  const uint8_t (&planes)[4][16];
+  float unit;
+
+  FB_INLINE explicit LookupDots(const Weight& w) : planes(w.table_planes), unit(w.table_unit) {}
 
   template <int FROM = 0, int COUNT = 8>
   FB_INLINE void sums(const uint8_t* chunk, const uint8_t* digits, F (&out)[SIDES]) const {
@@ -178,6 +206,7 @@ struct LookupDots {
     }
   }
 };
+#endif
 #endif
 
 }  // namespace
