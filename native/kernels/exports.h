@@ -48,8 +48,10 @@
   FB_UNITS(fb_decode_additive)                  \
   /* pack/ */                                   \
   FB_UNITS(fb_pack_u8)                          \
+  FB_UNITS(fb_pack_i16)                         \
   FB_UNITS(fb_pack_i32)                         \
   FB_UNITS(fb_unpack_u8)                        \
+  FB_UNITS(fb_unpack_i16)                       \
   FB_UNITS(fb_unpack_i32)                       \
   FB_UNITS(fb_pack_nested)                      \
   FB_UNITS(fb_unpack_nested)                    \
@@ -74,6 +76,16 @@
   FB_STEPS(fb_aqlm)                             \
   FB_UNITS(fb_second_moment)                    \
   FB_STEPS(fb_hqq)                              \
+  FB_UNITS(fb_awq_requantize)                   \
+  FB_UNITS(fb_awq_weight_sums)                  \
+  FB_UNITS(fb_awq_norm)                         \
+  FB_UNITS(fb_awq_clip)                         \
+  FB_UNITS(fb_awq_codes)                        \
+  FB_UNITS(fb_round)                            \
+  FB_UNITS(fb_column_sums)                      \
+  FB_UNITS(fb_squared_distance)                 \
+  FB_UNITS(fb_gram)                             \
+  FB_UNITS(fb_quadratic)                        \
   FB_UNITS(fb_absmax)                           \
   FB_UNITS(fb_ranges)                           \
   FB_UNITS(fb_quotients)                        \

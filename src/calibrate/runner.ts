@@ -28,6 +28,11 @@ export interface PieceRun {
 
 export type Visit = (values: readonly Float32Array[], batch: number) => Promise<void> | void
 
+export type Edit = (
+  values: readonly Float32Array[],
+  batch: number,
+) => Promise<readonly Float32Array[]> | readonly Float32Array[]
+
 export class PieceRunner {
   readonly options: RunnerOptions
   /** Rows of all batches. */
@@ -60,12 +65,15 @@ export class PieceRunner {
     }
   }
 
-  /** Computes `to` and keeps the values. */
-  async record(run: PieceRun): Promise<Activations[]> {
+  /** Computes `to` and keeps the values, or what `edit` makes of them. */
+  async record(run: PieceRun, edit: Edit = (values) => values): Promise<Activations[]> {
     const recordings: Recording[] = []
-    for (const id of run.to) recordings.push(await this.options.pool.record(run.graph.nodes[id].width, this.rows))
-    await this.run(run, async (values) => {
-      for (const [i, recording] of recordings.entries()) await recording.add(values[i])
+    const { pool, batches } = this.options
+    await this.run(run, async (values, batch) => {
+      for (const [i, kept] of (await edit(values, batch)).entries()) {
+        recordings[i] ??= await pool.record(kept.length / batches[batch].ids.length, this.rows)
+        await recordings[i].add(kept)
+      }
     })
     return recordings.map((recording) => recording.finish())
   }

@@ -16,7 +16,7 @@ import type {
   CalibrationBlock,
 } from '../methods/calibration.ts'
 import { denseWeight, type QuantizedWeight } from '../weights/weight.ts'
-import type { PieceRunner, Visit } from './runner.ts'
+import type { Edit, PieceRunner, Visit } from './runner.ts'
 
 /** What the session needs of the model and of the run. */
 export interface SessionModel<S> {
@@ -230,8 +230,8 @@ class SessionBlock<S> implements CalibrationBlock<S> {
     return this.runner.run(this.piece(run), visit)
   }
 
-  record(run: BlockRun): Promise<Activations[]> {
-    return this.runner.record(this.piece(run))
+  record(run: BlockRun, edit?: Edit): Promise<Activations[]> {
+    return this.runner.record(this.piece(run), edit)
   }
 
   private piece({ from, to, weights }: BlockRun) {

@@ -55,8 +55,11 @@ export interface CalibrationBlock<S = unknown> {
   load(path: string): Promise<RawTensor>
   /** Computes as precisely as float32 and hands over the values of each batch; `values[i]` belongs to `to[i]` and lives until the next batch. */
   run(run: BlockRun, visit: (values: readonly Float32Array[], batch: number) => Promise<void> | void): Promise<void>
-  /** Keeps the values, those of `to[i]` in place i. */
-  record(run: BlockRun): Promise<Activations[]>
+  /** Keeps the values, those of `to[i]` in place i; or, in the same order for every batch, what `edit` makes of them. */
+  record(
+    run: BlockRun,
+    edit?: (values: readonly Float32Array[], batch: number) => Promise<readonly Float32Array[]>,
+  ): Promise<Activations[]>
   /** Says how far the work on this block is (0 to 1) and, where there is one, the error so far. */
   progress(share: number, fields?: Readonly<Record<string, unknown>>): void
   warn(message: string): void

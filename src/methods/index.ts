@@ -1,6 +1,7 @@
 // The registry: one line a method.
 import { UsageError } from '../core/errors.ts'
 import { aqlm } from './aqlm/index.ts'
+import { awq } from './awq/index.ts'
 import { bitsandbytes } from './bitsandbytes/index.ts'
 import { eetq } from './eetq/index.ts'
 import { gguf } from './gguf/index.ts'
@@ -18,6 +19,7 @@ export function registerMethod<C, S>(method: Method<C, S>): void {
 }
 
 registerMethod(aqlm)
+registerMethod(awq)
 registerMethod(bitsandbytes)
 registerMethod(eetq)
 registerMethod(gguf)

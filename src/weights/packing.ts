@@ -5,15 +5,15 @@ import type { QuantizerKernels } from '../core/kernels.ts'
 
 /**
  * Codes are seen as a matrix [R, C]. `order` says which codes share a word:
- * - `neighbours`: word (r, c) holds codes (r, c*slots + s): AWQ, bitsandbytes (R = 1, over the flat tensor);
+ * - `neighbours`: word (r, c) holds codes (r, c*slots + s): bitsandbytes (R = 1, over the flat tensor), AWQ's gemv;
  * - `split-rows`: word (r, c) holds codes (s*step + r, c), step = ceil(R/slots): HQQ, Quanto. Missing rows are 0;
- * - `nested`: every word holds one code, and `axes` are the loops, outermost first, that meet the codes in the order of the words: EETQ.
+ * - `nested`: `axes` are the loops, outermost first, that meet the codes in the order of words and slots: EETQ, AWQ.
  * Slot s lies at bit `shifts[s]` of the word.
  */
 export interface Packing {
   readonly name: string
   readonly bits: number
-  readonly word: 'U8' | 'I32'
+  readonly word: 'U8' | 'I16' | 'I32'
   readonly order: 'neighbours' | 'split-rows' | 'nested'
   readonly shifts: readonly number[]
   readonly axes?: readonly PackingAxis[]
@@ -66,19 +66,51 @@ export const PACKINGS = {
       { axis: 'row', step: 2, count: 2 },
     ],
   },
+  // Codes [N, K]. gemm: words [K, N/8]; gemv_fast and llm-awq: words [N/4, K], four rows and 64 columns interleaved.
+  awqGemm: {
+    name: 'awq-gemm',
+    bits: 4,
+    word: 'I32',
+    order: 'nested',
+    shifts: [0, 16, 4, 20, 8, 24, 12, 28],
+    axes: [
+      { axis: 'column', step: 1 },
+      { axis: 'row', step: 8 },
+      { axis: 'row', step: 1, count: 8 },
+    ],
+  },
+  awqGemv: { name: 'awq-gemv', bits: 4, word: 'I32', order: 'neighbours', shifts: [0, 4, 8, 12, 16, 20, 24, 28] },
+  awqGemvFast: {
+    name: 'awq-gemv-fast',
+    bits: 4,
+    word: 'I16',
+    order: 'nested',
+    shifts: [0, 4, 8, 12],
+    axes: [
+      { axis: 'row', step: 4 },
+      { axis: 'column', step: 64 },
+      { axis: 'row', step: 1, count: 4 },
+      { axis: 'column', step: 32, count: 2 },
+      { axis: 'column', step: 1, count: 8 },
+      { axis: 'column', step: 8, count: 4 },
+    ],
+  },
 } as const satisfies Record<string, Packing>
 
-/** Rows and columns of the words that hold an [rows, columns] matrix of codes. */
+/** Bytes of a word. */
+const WORD_BYTES = { U8: 1, I16: 2, I32: 4 } as const
+
+/** Rows and columns of the words that hold an [rows, columns] matrix of codes; a nested packing's are flat. */
 export function packedShape(packing: Packing, rows: number, columns: number): [number, number] {
   const slots = packing.shifts.length
-  if (packing.order === 'nested') return [rows, columns]
+  if (packing.order === 'nested') return slots === 1 ? [rows, columns] : [1, (rows * columns) / slots]
   return packing.order === 'neighbours' ? [rows, Math.ceil(columns / slots)] : [Math.ceil(rows / slots), columns]
 }
 
 /** Bytes of the packed matrix. */
 export function packedBytes(packing: Packing, rows: number, columns: number): number {
   const [r, c] = packedShape(packing, rows, columns)
-  return r * c * (packing.word === 'U8' ? 1 : 4)
+  return r * c * WORD_BYTES[packing.word]
 }
 
 /** What rows and columns must be multiples of. */
@@ -132,12 +164,22 @@ function codeIndex(
   return row < rows ? row * columns + c : -1
 }
 
+const WORDS = { U8: Uint8Array, I16: Int16Array, I32: Int32Array } as const
+
+/** How a nested packing puts codes into words, once they are in its order. */
+function sequence(packing: Packing): Packing {
+  return { ...packing, order: 'neighbours', axes: undefined }
+}
+
 /** Packs codes [rows, columns] (one a byte) into words; little-endian bytes. `padCode` fills slots without a code. */
 export function pack(packing: Packing, codes: Uint8Array, rows: number, columns: number, padCode = 0): Uint8Array {
   if (codes.length !== rows * columns) throw new BugError(`pack: ${codes.length} codes for ${rows} x ${columns}`)
-  if (packing.order === 'nested') return Uint8Array.from(nestedOrder(packing, rows, columns), (i) => codes[i])
+  if (packing.order === 'nested') {
+    const inOrder = Uint8Array.from(nestedOrder(packing, rows, columns), (i) => codes[i])
+    return packing.shifts.length === 1 ? inOrder : pack(sequence(packing), inOrder, 1, inOrder.length)
+  }
   const [wordRows, wordColumns] = packedShape(packing, rows, columns)
-  const words = packing.word === 'U8' ? new Uint8Array(wordRows * wordColumns) : new Int32Array(wordRows * wordColumns)
+  const words = new WORDS[packing.word](wordRows * wordColumns)
   for (let r = 0; r < wordRows; r++) {
     for (let c = 0; c < wordColumns; c++) {
       let word = 0
@@ -158,14 +200,15 @@ export function unpack(packing: Packing, packed: Uint8Array, rows: number, colum
     throw new BugError(`unpack: ${packed.byteLength} bytes for ${rows} x ${columns} codes of ${packing.name}`)
   }
   if (packing.order === 'nested') {
+    const inOrder = packing.shifts.length === 1 ? packed : unpack(sequence(packing), packed, 1, rows * columns)
     const codes = new Uint8Array(rows * columns)
     nestedOrder(packing, rows, columns).forEach((code, word) => {
-      codes[code] = packed[word]
+      codes[code] = inOrder[word]
     })
     return codes
   }
-  const bytes = packing.word === 'U8' || packed.byteOffset % 4 === 0 ? packed : packed.slice()
-  const words = packing.word === 'U8' ? bytes : new Int32Array(bytes.buffer, bytes.byteOffset, wordRows * wordColumns)
+  const bytes = packed.byteOffset % WORD_BYTES[packing.word] === 0 ? packed : packed.slice()
+  const words = new WORDS[packing.word](bytes.buffer as ArrayBuffer, bytes.byteOffset, wordRows * wordColumns)
   const mask = (1 << packing.bits) - 1
   const codes = new Uint8Array(rows * columns)
   for (let r = 0; r < wordRows; r++) {
@@ -214,7 +257,7 @@ function kernelCall(packing: Packing, rows: number, columns: number, padCode: nu
   const words = wordRows * wordColumns
   const shape = [Math.ceil(words / WORDS_A_UNIT), WORDS_A_UNIT, rows * columns, words, slots]
   return {
-    suffix: packing.word === 'U8' ? 'u8' : 'i32',
+    suffix: packing.word.toLowerCase(),
     params: [...shape, neighbours ? 1 : 0, packing.bits, padCode, ...packing.shifts],
   }
 }
@@ -230,9 +273,11 @@ export async function packCodes(
   const { padCode = 0, kernels } = options
   const call = kernels && kernelCall(packing, rows, columns, padCode)
   if (!call) return pack(packing, codes, rows, columns, padCode)
-  const bytes = packedBytes(packing, rows, columns)
+  const bytes = call.suffix === 'nested' ? codes.length : packedBytes(packing, rows, columns)
   const [packed] = await kernels.run(`fb_pack_${call.suffix}`, [codes], [{ bytes }], call.params)
-  return new Uint8Array(packed)
+  const words = new Uint8Array(packed)
+  if (call.suffix !== 'nested' || packing.shifts.length === 1) return words
+  return packCodes(sequence(packing), words, 1, words.length, options)
 }
 
 /** As `unpack`, by `kernels` where they are given. */
@@ -245,6 +290,8 @@ export async function unpackCodes(
 ): Promise<Uint8Array> {
   const call = kernels && kernelCall(packing, rows, columns, 0)
   if (!call) return unpack(packing, packed, rows, columns)
-  const [codes] = await kernels.run(`fb_unpack_${call.suffix}`, [packed], [{ bytes: rows * columns }], call.params)
+  const isSequence = call.suffix === 'nested' && packing.shifts.length > 1
+  const inOrder = isSequence ? await unpackCodes(sequence(packing), packed, 1, rows * columns, kernels) : packed
+  const [codes] = await kernels.run(`fb_unpack_${call.suffix}`, [inOrder], [{ bytes: rows * columns }], call.params)
   return new Uint8Array(codes)
 }

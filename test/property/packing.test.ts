@@ -4,14 +4,6 @@ import { describe, expect, test } from 'vitest'
 import { PACKINGS, type Packing, pack, packCodes, packingUnit, unpack, unpackCodes } from '../../src/weights/packing.ts'
 import { DOORS } from '../support/doors.ts'
 
-/** AWQ's order of slots: no registered method uses it, the record can say it. */
-const AWQ: Packing = {
-  name: 'awq',
-  bits: 4,
-  word: 'I32',
-  order: 'neighbours',
-  shifts: [0, 16, 4, 20, 8, 24, 12, 28],
-}
 /** Tiles of 2 rows x 32 columns, rows swapped in pairs inside: an order that nests both axes twice. */
 const TILES: Packing = {
   name: 'tiles',
@@ -27,7 +19,7 @@ const TILES: Packing = {
     { axis: 'column', step: 16, count: 2 },
   ],
 }
-const packings = [...Object.values(PACKINGS), AWQ, TILES].map((p): [string, Packing] => [p.name, p])
+const packings = [...Object.values(PACKINGS), TILES].map((p): [string, Packing] => [p.name, p])
 
 const matrix = fc.record({
   rows: fc.integer({ min: 1, max: 70 }),

@@ -120,6 +120,14 @@ FB_EXPORT double fb_pack_i32(const double* args) {
   return 0;
 }
 
+/** As fb_pack_u8 with I16 words. */
+FB_EXPORT double fb_pack_i16(const double* args) {
+  const Record r = record(args + 4);
+  const Range w = range(args, r);
+  pack(r, fb::pointer<const uint8_t>(args[2]), fb::pointer<uint16_t>(args[3]), w.from, w.to);
+  return 0;
+}
+
 /** Units are runs of words. inputs: U8 words; outputs: codes U8 [count]; params: see record. */
 FB_EXPORT double fb_unpack_u8(const double* args) {
   const Record r = record(args + 4);
@@ -128,6 +136,14 @@ FB_EXPORT double fb_unpack_u8(const double* args) {
   uint8_t* codes = fb::pointer<uint8_t>(args[3]);
   if (r.neighbours && r.slots == 2) unpack_pairs(r, words, codes, w.from, w.to);
   else unpack(r, words, codes, w.from, w.to);
+  return 0;
+}
+
+/** As fb_unpack_u8 with I16 words. */
+FB_EXPORT double fb_unpack_i16(const double* args) {
+  const Record r = record(args + 4);
+  const Range w = range(args, r);
+  unpack(r, fb::pointer<const uint16_t>(args[2]), fb::pointer<uint8_t>(args[3]), w.from, w.to);
   return 0;
 }
 

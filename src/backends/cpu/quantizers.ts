@@ -16,8 +16,9 @@ export function quantizerKernels(door: Door, signal?: AbortSignal): QuantizerKer
       try {
         const ins = inputs.map((data) => blocks.takeFrom(data))
         const outs = outputs.map(({ bytes }) => blocks.take(bytes))
-        outputs.forEach(({ bytes }, i) => {
-          door.kernels.fb_zero(outs[i], bytes)
+        outputs.forEach(({ bytes, initial }, i) => {
+          if (initial) door.write(outs[i], initial)
+          else door.kernels.fb_zero(outs[i], bytes)
         })
         await jobs.run(kernel, params[0], [...ins, ...outs, ...params])
         return outputs.map(({ bytes }, i) => {

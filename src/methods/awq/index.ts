@@ -1,0 +1,36 @@
+// AWQ: 4-bit groups whose input channels are scaled by what the activations of calibration data say of them.
+import type { Method } from '../types.ts'
+import { type Awq, type AwqSettings, fromFlags, OPTIONS, parseConfig, VERSIONS } from './config.ts'
+import { plan } from './plan.ts'
+import { quantize } from './quantize.ts'
+import { quantizeBlock } from './search.ts'
+import { stored } from './stored.ts'
+
+export const awq: Method<Awq, AwqSettings> = {
+  name: 'awq',
+  summary: '4-bit groups, input channels scaled by activation statistics; calibrated',
+  configClass: 'AwqConfig',
+  container: 'safetensors',
+  scope: 'block',
+  capabilities: {
+    bits: [4],
+    calibration: 'required',
+    devices: ['cpu', 'wasm', 'reference'],
+    onTheFly: false,
+    serialisable: true,
+  },
+  variants: VERSIONS.map((version) => ({ name: version, bits: 4, options: { version } })),
+  options: OPTIONS,
+  parseConfig,
+  fromFlags,
+  plan,
+  quantize,
+  block: {
+    // AutoAWQ: 128 samples of at most 512 tokens.
+    data: () => ({ cut: 'short-samples', length: 512, samples: 128 }),
+    feeds: 'original',
+    quantize: quantizeBlock,
+  },
+  stored,
+  restoreDtype: () => 'F16',
+}

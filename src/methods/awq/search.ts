@@ -1,0 +1,326 @@
+// AWQ's search in one decoder block: which factors of the inputs, then which range of each group, lose least on the calibration rows. All
+// candidates are tried with the original weights; what is kept is applied in the order of the groups. The reference's backup of the weights
+// is copied, as on its GPUs (on a CPU it aliases, which damages models).
+import type { FloatDType } from '../../core/dtypes.ts'
+import { fromFloat32, roundTo, toFloat32 } from '../../core/half.ts'
+import { denseWeight, type QuantizedWeight } from '../../weights/weight.ts'
+import type { Activations, BlockResult, CalibrationBlock } from '../calibration.ts'
+import type { Awq, AwqSettings } from './config.ts'
+import { linearsOf, type PreviousOp, type ScaleGroup, scaleGroups } from './groups.ts'
+import {
+  absoluteSums,
+  addGram,
+  clipSearch,
+  quadratic,
+  requantize,
+  rounded,
+  roundedNorm,
+  squaredDistance,
+  weightSums,
+} from './kernels.ts'
+import { type CodeSpec, GRID, gridScales, type SearchDtype } from './oracle.ts'
+import { nameInLayer } from './plan.ts'
+import { quantizeValues } from './quantize.ts'
+
+/** Tokens that the clip search looks at: every n-th, at least so many where there are as many. */
+const CLIP_TOKENS = 512
+/** Linears whose outputs meet in the softmax are not clipped. */
+const NOT_CLIPPED = ['q_', 'k_', 'query', 'key', 'Wqkv']
+
+type Block = CalibrationBlock<AwqSettings>
+
+/** Quantises a block; all its tensors are known only when the search is over. */
+export async function* quantizeBlock(block: Block, config: Awq): AsyncIterable<BlockResult> {
+  const search = new BlockSearch(block, config)
+  await search.run()
+  for (const { path } of block.tensors) yield { path, weight: await search.result(path) }
+}
+
+/** What the recorded inputs of one node are kept as. */
+interface Inputs {
+  readonly width: number
+  /** Sum of |x| over all rows, [K]. */
+  sums: Float64Array
+  /** Sum of x^T x, for groups of a single inspected linear. */
+  gram?: Float64Array
+  /** Rows of the clip search. */
+  readonly sample: Float32Array
+  sampled: number
+}
+
+interface Scaled {
+  readonly group: ScaleGroup
+  readonly scales: Float32Array
+}
+
+class BlockSearch {
+  private readonly block: Block
+  private readonly config: Awq
+  private readonly groups: readonly ScaleGroup[]
+  /** Current values in the dtype of the search, by path. */
+  private readonly values = new Map<string, Float32Array>()
+  private readonly shapes = new Map<string, readonly number[]>()
+  private readonly inputs = new Map<number, Inputs>()
+  private readonly clips = new Map<string, Float32Array>()
+  private readonly settings = new Map<string, AwqSettings>()
+  private dtype: SearchDtype = 'F32'
+  private done = 0
+  private error = 0
+
+  constructor(block: Block, config: Awq) {
+    this.block = block
+    this.config = config
+    for (const { path, settings } of block.tensors) if (settings) this.settings.set(path, settings)
+    this.groups = scaleGroups(block.graph).filter(({ linears }) => linears.some((path) => this.settings.has(path)))
+  }
+
+  async run(): Promise<void> {
+    await this.load()
+    const recorded = await this.record()
+    const scaled: Scaled[] = []
+    for (const group of this.groups) {
+      const values = recorded.get(group.input)
+      const scales = values ? await this.searchModule(group, values) : await this.searchAlone(group)
+      await values?.release()
+      scaled.push({ group, scales })
+    }
+    for (const { group, scales } of scaled) this.apply(group, scales)
+    if (this.config.applyClip) await this.searchClips()
+  }
+
+  /** A finished tensor. */
+  async result(path: string): Promise<QuantizedWeight> {
+    const { block } = this
+    const values = this.values.get(path)!
+    const shape = this.shapes.get(path)!
+    const settings = this.settings.get(path)
+    if (settings) {
+      const { name } = block.tensors.find((t) => t.path === path)!
+      return quantizeValues(name, values, shape, settings, this.clips.get(path), block.kernels)
+    }
+    return this.dense(path, values, this.dtype)
+  }
+
+  private dense(path: string, values: Float32Array, dtype: FloatDType): QuantizedWeight {
+    return denseWeight({ dtype, shape: this.shapes.get(path)!, data: fromFloat32(values, dtype) })
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- inputs
+
+  private async load(): Promise<void> {
+    const { block } = this
+    for (const { path, shape } of block.graph.parameters) {
+      const tensor = await block.load(path)
+      if (shape.length === 2 && tensor.dtype !== 'F64') this.dtype = tensor.dtype as SearchDtype
+      this.shapes.set(path, shape)
+      this.values.set(path, block.kernels ? block.kernels.toFloat32(tensor) : toFloat32(tensor))
+    }
+  }
+
+  /** Walks all rows once: statistics of every linear's input, and the inputs of modules that are inspected whole. */
+  private async record(): Promise<ReadonlyMap<number, Activations>> {
+    const { block, groups } = this
+    const nodes = [...new Set(linearsOf(block.graph).map((node) => node.x))]
+    const alone = new Set(groups.filter((g) => g.isAlone).map((g) => g.input))
+    const whole = groups.filter((g) => !g.isAlone).map((g) => g.input)
+    const step = Math.max(1, Math.floor(block.inputs.rows / CLIP_TOKENS))
+    const sampleRows = Math.ceil(block.inputs.rows / step)
+    for (const node of nodes) {
+      const { width } = block.graph.nodes[node]
+      const gram = alone.has(node) ? new Float64Array(width * width) : undefined
+      const sample = new Float32Array(sampleRows * width)
+      this.inputs.set(node, { width, sums: new Float64Array(width), gram, sample, sampled: 0 })
+    }
+    let row = 0
+    const kept = await block.record({ to: nodes.map((node) => this.source(node)) }, async (batch) => {
+      const keep = new Map<number, Float32Array>()
+      for (const [i, node] of nodes.entries()) {
+        const x = await this.asReferenceSees(node, batch[i])
+        await this.see(node, x, row, step)
+        if (whole.includes(node)) keep.set(node, x)
+      }
+      row += batch[0].length / block.graph.nodes[nodes[0]].width
+      return whole.map((node) => keep.get(node)!)
+    })
+    return new Map(kept.map((activations, i) => [whole[i], activations]))
+  }
+
+  /** The node whose values are computed for the input `node`: a norm that rounds twice is computed here. */
+  private source(node: number): number {
+    const found = this.block.graph.nodes[node]
+    return found.op === 'rmsNorm' && !found.addOne ? found.x : node
+  }
+
+  /** The input of a linear in the dtype of the search: norms round before their weight as well (Gemma's do not). */
+  private async asReferenceSees(node: number, values: Float32Array): Promise<Float32Array> {
+    const { block, dtype } = this
+    const x = await rounded(values, dtype, block.kernels)
+    const found = block.graph.nodes[node]
+    if (found.op !== 'rmsNorm' || found.addOne) return x
+    const weight = this.values.get(block.graph.parameters[found.weight].path)!
+    return roundedNorm(x, weight, found.eps, dtype, block.kernels)
+  }
+
+  private async see(node: number, x: Float32Array, firstRow: number, step: number): Promise<void> {
+    const seen = this.inputs.get(node)!
+    const { width, sample } = seen
+    const { kernels } = this.block
+    const sums = await absoluteSums(x, width, kernels)
+    seen.sums = seen.sums.map((sum, i) => sum + sums[i])
+    if (seen.gram) seen.gram = await addGram(x, width, seen.gram, kernels)
+    for (let r = (step - (firstRow % step)) % step; r * width < x.length; r += step)
+      sample.set(x.subarray(r * width, (r + 1) * width), seen.sampled++ * width)
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- factors
+
+  private specOf(path: string): CodeSpec {
+    const [rows, columns] = this.shapes.get(path)!
+    const { bits, group } = this.settings.get(path) ?? this.defaults(columns)
+    return { rows, columns, group, bits, symmetric: false, dtype: this.dtype }
+  }
+
+  /** A linear of a group that stays float takes part in the search as if it were quantised, as in the reference. */
+  private defaults(columns: number): { bits: 4; group: number } {
+    const { groupSize, bits } = this.config
+    return { bits, group: groupSize === -1 || columns % groupSize !== 0 ? columns : groupSize }
+  }
+
+  /** Means of the inputs and of the weights of a group, in the dtype of the search. */
+  private async means({ linears, input }: ScaleGroup): Promise<{ x: Float32Array; w: Float32Array | undefined }> {
+    const { sums } = this.inputs.get(input)!
+    const R = (v: number) => roundTo(this.dtype, Math.fround(v))
+    const x = Float32Array.from(sums, (sum) => R(sum / this.block.inputs.rows))
+    if (!this.config.duoScaling) return { x, w: undefined }
+    const total = new Float64Array(sums.length)
+    let rows = 0
+    for (const path of linears) {
+      const part = await weightSums(this.values.get(path)!, this.specOf(path), this.block.kernels)
+      for (let i = 0; i < total.length; i++) total[i] += part[i]
+      rows += this.shapes.get(path)![0]
+    }
+    return { x, w: Float32Array.from(total, (sum) => R(sum / rows)) }
+  }
+
+  /** The candidate with the least loss; the first of equals. Factors of 1 where no loss is a number. */
+  private async best(group: ScaleGroup, loss: (scales: Float32Array) => Promise<number>): Promise<Float32Array> {
+    const { x, w } = await this.means(group)
+    let least = Infinity
+    let found: Float32Array | undefined
+    for (let step = 0; step < GRID; step++) {
+      this.block.signal?.throwIfAborted()
+      const scales = gridScales(step, x, w, this.dtype)
+      const lost = await loss(scales)
+      if (lost < least) {
+        least = lost
+        found = scales
+      }
+      this.advance()
+    }
+    if (found) {
+      this.error += least
+      return found
+    }
+    this.block.warn(
+      `layer ${this.block.layer}: no factor for ${group.linears.map(nameInLayer).join(', ')} gives a finite loss: the inputs stay as they are`,
+    )
+    return new Float32Array(x.length).fill(1)
+  }
+
+  private advance(): void {
+    const steps = GRID * this.groups.length + (this.config.applyClip ? GRID : 0)
+    this.block.progress(++this.done / steps, { error: this.error })
+  }
+
+  /** A linear inspected alone: the loss of its outputs is a quadratic form of the weights' error in the inputs' second moments. */
+  private async searchAlone(group: ScaleGroup): Promise<Float32Array> {
+    const [path] = group.linears
+    const { width, gram } = this.inputs.get(group.input)!
+    const { kernels, inputs } = this.block
+    const moments = Float32Array.from(gram!)
+    const original = this.values.get(path)!
+    const spec = this.specOf(path)
+    return this.best(group, async (scales) => {
+      const error = await requantize(original, scales, spec, kernels)
+      for (let i = 0; i < error.length; i++) error[i] -= original[i]
+      return (await quadratic(error, moments, width, kernels)) / (inputs.rows * spec.rows)
+    })
+  }
+
+  /** Linears inspected through the module that they belong to. */
+  private async searchModule(group: ScaleGroup, values: Activations): Promise<Float32Array> {
+    const { block } = this
+    const from = new Map([[group.input, values]])
+    const to = [group.inspected]
+    const originals = new Map([...this.values].map(([path, w]) => [path, this.dense(path, w, 'F32')]))
+    const [expected] = await block.record({ from, to, weights: originals })
+    const count = expected.rows * expected.width
+    const scales = await this.best(group, async (candidate) => {
+      const weights = new Map(originals)
+      for (const path of group.linears) {
+        const w = await requantize(this.values.get(path)!, candidate, this.specOf(path), block.kernels)
+        weights.set(path, this.dense(path, w, 'F32'))
+      }
+      let sum = 0
+      await block.run({ from, to, weights }, async ([y], batch) => {
+        sum += await squaredDistance(await expected.read(batch), y, block.kernels)
+      })
+      return sum / count
+    })
+    await expected.release()
+    return scales
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- applying
+
+  /** Multiplies the columns of the group's linears, divides the operation before them and the inputs that were recorded. */
+  private apply({ previous, linears, input }: ScaleGroup, scales: Float32Array): void {
+    const R = (v: number) => roundTo(this.dtype, Math.fround(v))
+    this.divide(previous, scales)
+    for (const path of linears) {
+      const w = this.values.get(path)!
+      this.values.set(
+        path,
+        w.map((v, i) => R(v * scales[i % scales.length])),
+      )
+    }
+    const { sample } = this.inputs.get(input)!
+    for (let i = 0; i < sample.length; i++) sample[i] = R(sample[i] / scales[i % scales.length])
+  }
+
+  private divide({ kind, weight, bias, addOne }: PreviousOp, scales: Float32Array): void {
+    const R = (v: number) => roundTo(this.dtype, Math.fround(v))
+    const w = this.values.get(weight)!.slice()
+    if (kind === 'norm') {
+      for (let i = 0; i < w.length; i++) w[i] = addOne ? R(R(R(w[i] + 1) / scales[i]) - 1) : R(w[i] / scales[i])
+    } else {
+      const columns = this.shapes.get(weight)![1]
+      const first = w.length / columns - scales.length
+      for (let i = first * columns; i < w.length; i++) w[i] = R(w[i] / scales[Math.floor(i / columns) - first])
+    }
+    this.values.set(weight, w)
+    if (bias === undefined) return
+    const b = this.values.get(bias)!.slice()
+    const first = b.length - scales.length
+    for (let i = 0; i < scales.length; i++) b[first + i] = R(b[first + i] / scales[i])
+    this.values.set(bias, b)
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- ranges
+
+  private async searchClips(): Promise<void> {
+    const { block } = this
+    const linears = linearsOf(block.graph)
+    for (const [i, node] of linears.entries()) {
+      const { path } = block.graph.parameters[node.weight]
+      const name = block.tensors.find((t) => t.path === path)?.name
+      if (name === undefined || !this.settings.has(path)) continue
+      if (NOT_CLIPPED.some((part) => nameInLayer(name).includes(part))) continue
+      const { sample } = this.inputs.get(node.x)!
+      this.clips.set(path, await clipSearch(this.values.get(path)!, sample, this.specOf(path), block.kernels))
+      block.progress((this.done + (GRID * (i + 1)) / linears.length) / (GRID * (this.groups.length + 1)), {
+        error: this.error,
+      })
+    }
+  }
+}
