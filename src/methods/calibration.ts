@@ -91,6 +91,8 @@ export interface BlockMethod<C = unknown, S = unknown> {
   data(config: C): CalibrationRules
   /** Whose outputs the next block sees: the original block's, or those of the block as it was quantised. */
   readonly feeds: 'original' | 'quantized'
+  /** What the config says of the search and no file stores; with the data it decides the result, for resuming. */
+  fingerprint?(config: C): unknown
   /** Quantises one block; every tensor is given once, as soon as it is finished. */
   quantize(block: CalibrationBlock<S>, config: C): AsyncIterable<BlockResult>
 }

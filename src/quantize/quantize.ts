@@ -108,6 +108,7 @@ export async function quantizeModel(
     options.maxShardBytes,
     options.fingerprint,
     options.calibration && (await idsHash(options.calibration)),
+    method.block?.fingerprint?.(config),
     jobs.map((job) => [job.name, job.action, outputsOf(job)]),
   ])
   const { onEvent, signal } = options

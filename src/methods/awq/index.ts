@@ -29,6 +29,7 @@ export const awq: Method<Awq, AwqSettings> = {
     // AutoAWQ: 128 samples of at most 512 tokens.
     data: () => ({ cut: 'short-samples', length: 512, samples: 128 }),
     feeds: 'original',
+    fingerprint: ({ duoScaling, applyClip }) => [duoScaling, applyClip],
     quantize: quantizeBlock,
   },
   stored,
