@@ -55,13 +55,13 @@ export async function quantise(
   return { result, saved: output.saved, files: output.files, settings: new Map(settings) }
 }
 
-/** Seeded ids. Recorded on the reference backend, so that only the kernels of the quantiser differ between devices. */
+/** Seeded ids. Recorded on one backend whatever the device, so that only the kernels of the quantiser differ between devices. */
 async function calibrationOf({ config }: ModelSource, rules: CalibrationRules): Promise<CalibrationSetup> {
   const length = Math.min(rules.length, config.maxPositions, 32)
   const random = seeded(7)
   const block = () => Int32Array.from({ length }, () => Math.floor(random() * config.vocabSize))
   const blocks = Array.from({ length: 6 }, block)
-  return { ids: { blocks, length }, backend: await openBackend('reference'), threads: 1 }
+  return { ids: { blocks, length }, backend: await openBackend('wasm'), threads: 1 }
 }
 
 /** What a stored layout reads from. Warnings are collected in `warnings`. */

@@ -19,7 +19,12 @@ export const awq: Method<Awq, AwqSettings> = {
     onTheFly: false,
     serialisable: true,
   },
-  variants: VERSIONS.map((version) => ({ name: version, bits: 4, options: { version } })),
+  // The search is the same for every layout: one variant walks all of it.
+  variants: VERSIONS.map((version) => ({
+    name: version,
+    bits: 4,
+    options: version === 'gemm' ? { groupSize: 32 } : { version, applyClip: false },
+  })),
   options: OPTIONS,
   parseConfig,
   fromFlags,
