@@ -43,6 +43,11 @@ export class GraphBuilder {
     return this.node({ op: 'embedding', weight: this.parameter(path, [vocabulary, width], 'embedding'), scale, width })
   }
 
+  /** Rows of the table [P, C] at each row's position plus `offset`. */
+  positions(path: string, count: number, width: number, offset = 0): Value {
+    return this.node({ op: 'positions', weight: this.parameter(path, [count, width], 'positions'), offset, width })
+  }
+
   /** x [R, K] times W [N, K] transposed, plus bias [N]. `path` is the module's: `.weight` and `.bias` are appended. */
   linear(x: Value, path: string, width: number, options: { bias?: boolean; tied?: string } = {}): Value {
     const weight = this.parameter(
@@ -61,6 +66,17 @@ export class GraphBuilder {
       weight: this.parameter(`${path}.weight`, [x.width], 'vector'),
       eps,
       addOne,
+      width: x.width,
+    })
+  }
+
+  layerNorm(x: Value, path: string, eps: number): Value {
+    return this.node({
+      op: 'layerNorm',
+      x: x.id,
+      weight: this.parameter(`${path}.weight`, [x.width], 'vector'),
+      bias: this.parameter(`${path}.bias`, [x.width], 'vector'),
+      eps,
       width: x.width,
     })
   }

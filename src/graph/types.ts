@@ -5,9 +5,9 @@
 export interface Parameter {
   /** e.g. `layers.0.self_attn.q_proj.weight`; names tables map it to Hugging Face and GGUF names. */
   readonly path: string
-  /** [N, K] for `linear` and `embedding`, [N] for `vector`. */
+  /** [N, K] for `linear`, `embedding` (a row a token) and `positions` (a row a position), [N] for `vector`. */
   readonly shape: readonly number[]
-  readonly kind: 'linear' | 'embedding' | 'vector'
+  readonly kind: 'linear' | 'embedding' | 'positions' | 'vector'
 }
 
 /** One rotary table: `rotaryDim` of each head is rotated, halves paired (not interleaved). */
@@ -39,6 +39,8 @@ export type Node =
   | { readonly op: 'embedding'; readonly weight: number; readonly scale: number; readonly width: number }
   /** Values from outside, `RowBatch.inputs[index]`: where a piece of a graph begins (cut.ts). */
   | { readonly op: 'input'; readonly index: number; readonly width: number }
+  /** Rows of a learned table [P, C], at the positions of the rows plus `offset`. */
+  | { readonly op: 'positions'; readonly weight: number; readonly offset: number; readonly width: number }
   | {
       readonly op: 'linear'
       readonly x: number
@@ -52,6 +54,15 @@ export type Node =
       readonly weight: number
       readonly eps: number
       readonly addOne: boolean
+      readonly width: number
+    }
+  /** (x - mean) / sqrt(variance + eps) * weight + bias. */
+  | {
+      readonly op: 'layerNorm'
+      readonly x: number
+      readonly weight: number
+      readonly bias: number
+      readonly eps: number
       readonly width: number
     }
   /** RMS norm of each run of `headDim` values (q/k norm). */
@@ -100,6 +111,7 @@ export interface Graph {
 export function inputsOf(node: Node): number[] {
   switch (node.op) {
     case 'embedding':
+    case 'positions':
     case 'input':
       return []
     case 'attention':

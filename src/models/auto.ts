@@ -2,10 +2,12 @@
 import { UnsupportedError } from '../core/errors.ts'
 import { type JsonObject, writeJson } from '../core/json.ts'
 import { gemma, gemma2, gemma3 } from './families/gemma.ts'
+import { gpt2 } from './families/gpt2.ts'
 import { granite } from './families/granite.ts'
 import { llama } from './families/llama.ts'
 import { mistral } from './families/mistral.ts'
 import { olmo2 } from './families/olmo2.ts'
+import { opt } from './families/opt.ts'
 import { phi3 } from './families/phi3.ts'
 import { qwen2 } from './families/qwen2.ts'
 import { qwen3 } from './families/qwen3.ts'
@@ -25,6 +27,8 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
   smollm3,
   granite,
   olmo2,
+  gpt2,
+  opt,
 ]
 
 /** The family of a config.json. Throws UnsupportedError listing what is there. */

@@ -183,8 +183,9 @@ export function tensorInfos(source: ModelSource): { infos: TensorInfo[]; stored:
 }
 
 function roleOf(found: PlannedParameter | undefined): TensorInfo['role'] {
-  if (!found || found.parameter.kind === 'vector') return 'other'
-  return found.parameter.path === `${HEAD}.weight` ? 'head' : found.parameter.kind
+  const kind = found?.parameter.kind
+  if (kind !== 'linear' && kind !== 'embedding') return 'other'
+  return found?.parameter.path === `${HEAD}.weight` ? 'head' : kind
 }
 
 /** Names of the parameters in the reference's order; the head comes last where it is untied. */

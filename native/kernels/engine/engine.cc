@@ -34,10 +34,11 @@ void embed(Engine& e, const EmbedStep& s) {
   const size_t width = static_cast<size_t>(s.width);
   const linear::Weight& weight = pointer<PreparedWeight>(s.weight)->weight;
   const float by = static_cast<float>(s.scale);
+  const int offset = static_cast<int>(s.offset);
   by_rows(e.batch.rows, PIECE, [&](int from, int count) {
     for (int r = from; r < from + count; r++) {
       float* y = e.value(s.y, s) + static_cast<size_t>(r) * width;
-      linear::decode_row(weight, e.batch.ids[r], y);
+      linear::decode_row(weight, offset < 0 ? e.batch.ids[r] : e.batch.positions[r] + offset, y);
       if (by != 1) e.ops->scale(y, y, width, by);
     }
   });
@@ -49,6 +50,15 @@ void norm(Engine& e, const NormStep& s) {
     const size_t at = static_cast<size_t>(from) * width;
     e.ops->norm(e.value(s.x, s) + at, pointer<float>(s.weight), e.value(s.y, s) + at, static_cast<size_t>(count) * (width / size),
                 size, s.eps, s.add_one != 0);
+  });
+}
+
+void layer_norm(Engine& e, const LayerNormStep& s) {
+  const size_t width = static_cast<size_t>(s.width);
+  by_rows(e.rows(s), PIECE, [&](int from, int count) {
+    const size_t at = static_cast<size_t>(from) * width;
+    e.ops->layer_norm(e.value(s.x, s) + at, pointer<float>(s.weight), pointer<float>(s.bias), e.value(s.y, s) + at,
+                      static_cast<size_t>(count), width, s.eps);
   });
 }
 
@@ -126,6 +136,9 @@ bool run_step(Engine& e, const Step& s) {
       return run_int8(e, as<Int8Step>(s));
     case Op::norm:
       norm(e, as<NormStep>(s));
+      return true;
+    case Op::layer_norm:
+      layer_norm(e, as<LayerNormStep>(s));
       return true;
     case Op::rotate:
       rotate(e, as<RotateStep>(s));

@@ -34,7 +34,7 @@ bool close(const float* a, const float* b, size_t count, float tolerance) {
   return true;
 }
 
-constexpr size_t WIDTH = 83;
+constexpr size_t WIDTH = 83, OPS = 11;
 
 /** What every op of a level gives on one example, one after another. */
 void run_ops(const OpKernels& ops, const float* x, const float* w, float* y) {
@@ -46,6 +46,7 @@ void run_ops(const OpKernels& ops, const float* x, const float* w, float* y) {
   ops.add(x, w, y + 7 * WIDTH, WIDTH);
   ops.multiply(x, w, y + 8 * WIDTH, WIDTH);
   ops.scale(x, y + 9 * WIDTH, WIDTH, 1.7f);
+  ops.layer_norm(x, w, w + 1, y + 10 * WIDTH, 1, WIDTH, 1e-5);
 }
 
 constexpr int DIM = 40, PADDED = 48, QUERIES = 7;
@@ -83,11 +84,11 @@ bool ops_agree(const OpKernels& ops, float* memory) {
   float* pages[2] = {w + 2 * WIDTH, w + 2 * WIDTH + PAGE};
   float* q = pages[1] + PAGE;
   float* got = q + QUERIES * PADDED;
-  float* wanted = got + 10 * WIDTH + QUERIES * PADDED;
+  float* wanted = got + OPS * WIDTH + QUERIES * PADDED;
   random.fill(memory, static_cast<size_t>(got - memory));
   run_ops(ops, x, w, got);
   run_ops(baseline, x, w, wanted);
-  for (size_t i = 0; i < 10; i++)
+  for (size_t i = 0; i < OPS; i++)
     if (!close(got + i * WIDTH, wanted + i * WIDTH, WIDTH, EXACT)) return false;
   run_attention(ops, pages, q, got);
   run_attention(baseline, pages, q, wanted);

@@ -5,7 +5,7 @@
 
 namespace fb {
 
-enum class Op : int { embed, linear, int8_linear, norm, rotate, attend, activate, add, multiply, scale, softcap, slice, select, input };
+enum class Op : int { embed, linear, int8_linear, norm, rotate, attend, activate, add, multiply, scale, softcap, slice, select, input, layer_norm };
 
 struct Step {
   double op;
@@ -13,8 +13,9 @@ struct Step {
   double selected;  // 1: runs on the wanted rows only (and the arena of those)
 };
 
+/** Rows of a table: those of the ids, or with `offset` >= 0 those at the positions plus it. */
 struct EmbedStep : Step {
-  double y, weight, width, scale;
+  double y, weight, width, scale, offset;
 };
 
 struct LinearPart {
@@ -36,6 +37,10 @@ struct Int8Step : Step {
 
 struct NormStep : Step {
   double x, y, weight, width, size, eps, add_one;
+};
+
+struct LayerNormStep : Step {
+  double x, y, weight, bias, width, eps;
 };
 
 struct RotateStep : Step {

@@ -50,6 +50,8 @@ struct OpKernels {
   const char* name;
   /** y = x * rsqrt(mean(x^2) + eps) * w (or 1 + w) over `runs` runs of `size` values; the sum of squares is float64. */
   void (*norm)(const float* x, const float* w, float* y, size_t runs, size_t size, double eps, bool add_one);
+  /** y = (x - mean) / sqrt(variance + eps) * w + b over `runs` runs of `size` values; mean and variance are float64. */
+  void (*layer_norm)(const float* x, const float* w, const float* b, float* y, size_t runs, size_t size, double eps);
   /** Rotates the first `rotary` values of each head, halves paired; cos, sin: [rotary / 2]. y may be x. */
   void (*rotate)(const float* x, float* y, size_t heads, size_t dim, size_t rotary, const float* cos, const float* sin);
   /** y = activation(x), times `up` where that is not null. */

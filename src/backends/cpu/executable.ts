@@ -2,6 +2,7 @@
 import { breathe, SLICE_MS } from '../../core/breathe.ts'
 import { BugError } from '../../core/errors.ts'
 import type { Graph } from '../../graph/types.ts'
+import { checkPositions, positionLimit } from '../batch.ts'
 import { LengthMemory, ropeRows } from '../rope-table.ts'
 import type { CompileOptions, Executable, RowBatch, WeightLoader } from '../types.ts'
 import { allocate, type Door } from './door.ts'
@@ -58,6 +59,8 @@ class CpuExecutable implements Executable {
   private readonly blocks: Blocks
   private readonly engine: number
   private readonly lengths = new LengthMemory()
+  /** Positions below this have a row in every learned table. */
+  private readonly positions: number
   /** Ids below this are tokens; 0 where the graph looks nothing up. */
   private readonly vocabulary: number
   /** The graph's inputs, in the order of RowBatch.inputs. */
@@ -86,6 +89,7 @@ class CpuExecutable implements Executable {
     this.vocabulary = embedding?.op === 'embedding' ? graph.parameters[embedding.weight].shape[0] : 0
     const inputs = graph.nodes.filter((node): node is InputNode => node.op === 'input')
     this.inputs = inputs.sort((a, b) => a.index - b.index)
+    this.positions = positionLimit(graph)
     this.fast = options.precision === 'fast'
     this.lowered = lower(graph, this.taps, (parameter) => parameters[parameter].int8 !== undefined)
     this.blocks = new Blocks(door)
@@ -128,6 +132,7 @@ class CpuExecutable implements Executable {
 
   /** Numbers outside their range would be read as addresses. */
   private check(batch: RowBatch): void {
+    checkPositions(batch, this.positions)
     const rows = batch.ids.length
     const within = (values: Int32Array, limit: number) => values.every((value) => value >= 0 && value < limit)
     const { vocabulary } = this

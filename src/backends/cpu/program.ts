@@ -19,6 +19,7 @@ const OPS = [
   'slice',
   'select',
   'input',
+  'layer_norm',
 ] as const
 const ACTIVATIONS: readonly Activation[] = ['silu', 'gelu', 'gelu_tanh', 'relu']
 const PAGE_POSITIONS = 64
@@ -162,9 +163,15 @@ class Encoder {
     const y = this.at(id)
     switch (node.op) {
       case 'embedding':
-        return this.step('embed', id, [y, this.pointer(node.weight), node.width, node.scale])
+        return this.step('embed', id, [y, this.pointer(node.weight), node.width, node.scale, -1])
+      case 'positions':
+        return this.step('embed', id, [y, this.pointer(node.weight), node.width, 1, node.offset])
       case 'input':
         return this.step('input', id, [y, node.width, this.inputFloats(node.index)])
+      case 'layerNorm': {
+        const fields = [this.pointer(node.weight), this.pointer(node.bias), node.width, node.eps]
+        return this.step('layer_norm', id, [this.at(node.x), y, ...fields])
+      }
       case 'rmsNorm':
       case 'headNorm':
         return this.norm(id, node)

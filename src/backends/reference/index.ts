@@ -2,10 +2,11 @@
 import { BugError } from '../../core/errors.ts'
 import type { Graph, Node } from '../../graph/types.ts'
 import { decode, type QuantizedWeight } from '../../weights/weight.ts'
+import { checkPositions, positionLimit } from '../batch.ts'
 import { LengthMemory, ropeRows } from '../rope-table.ts'
 import type { Backend, CompileOptions, Executable, RowBatch, WeightLoader } from '../types.ts'
 import { int8Linear } from './int8-linear.ts'
-import { activate, attend, linear, rmsNorm, rope } from './ops.ts'
+import { activate, attend, layerNorm, linear, rmsNorm, rope } from './ops.ts'
 
 /** Keys and values of one sequence and layer, growing by position. */
 interface Cache {
@@ -30,6 +31,7 @@ class ReferenceExecutable implements Executable {
   }
 
   async run(batch: RowBatch): Promise<Float32Array> {
+    checkPositions(batch, positionLimit(this.graph))
     const rows = batch.ids.length
     let count = rows
     for (let i = 0; i < this.graph.nodes.length; i++) {
@@ -44,13 +46,22 @@ class ReferenceExecutable implements Executable {
     const value = (id: number) => this.values[id]
     switch (node.op) {
       case 'embedding':
-        return this.embed(node.weight, node.width, node.scale, batch.ids)
+        return this.rows(node.weight, node.width, node.scale, batch.ids)
+      case 'positions':
+        return this.rows(
+          node.weight,
+          node.width,
+          1,
+          batch.positions.map((p) => p + node.offset),
+        )
       case 'input':
         return batch.inputs![node.index]
       case 'linear':
         return this.linear(value(node.x), rows, node)
       case 'rmsNorm':
         return rmsNorm(value(node.x), this.decoded[node.weight], node.width, node.eps, node.addOne)
+      case 'layerNorm':
+        return layerNorm(value(node.x), this.decoded[node.weight], this.decoded[node.bias], node.eps)
       case 'headNorm':
         return rmsNorm(value(node.x), this.decoded[node.weight], node.headDim, node.eps, node.addOne)
       case 'rope': {
@@ -79,7 +90,8 @@ class ReferenceExecutable implements Executable {
     }
   }
 
-  private embed(weight: number, width: number, scale: number, ids: Int32Array): Float32Array {
+  /** Rows of a table, times `scale`. */
+  private rows(weight: number, width: number, scale: number, ids: Int32Array): Float32Array {
     const table = this.decoded[weight]
     const out = new Float32Array(ids.length * width)
     ids.forEach((id, r) => {

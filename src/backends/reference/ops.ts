@@ -35,6 +35,22 @@ export function rmsNorm(x: Float32Array, w: Float32Array, size: number, eps: num
   return y
 }
 
+/** (x - mean) / sqrt(variance + eps) * w + b over runs of `w.length` values; the variance is that of the run itself. */
+export function layerNorm(x: Float32Array, w: Float32Array, b: Float32Array, eps: number): Float32Array {
+  const size = w.length
+  const y = new Float32Array(x.length)
+  for (let at = 0; at < x.length; at += size) {
+    let sum = 0
+    for (let i = 0; i < size; i++) sum += x[at + i]
+    const mean = sum / size
+    let squares = 0
+    for (let i = 0; i < size; i++) squares += (x[at + i] - mean) ** 2
+    const scale = 1 / Math.sqrt(squares / size + eps)
+    for (let i = 0; i < size; i++) y[at + i] = (x[at + i] - mean) * scale * w[i] + b[i]
+  }
+  return y
+}
+
 /** Rotates the first `rotary` values of each head: out = x cos + [-x2, x1] sin, halves paired. cos, sin: [R, rotary / 2]. */
 export function rope(
   x: Float32Array,

@@ -8,7 +8,8 @@ import { familyOf, MODEL_FAMILIES } from '../auto.ts'
 import type { RopeConfig } from '../types.ts'
 import type { DecoderConfig } from './types.ts'
 
-const known = MODEL_FAMILIES.flatMap((f) => f.modelTypes)
+/** The families of this decoder. */
+const known = MODEL_FAMILIES.flatMap((f) => f.modelTypes).filter((type) => type !== 'gpt2' && type !== 'opt')
 
 function parse(config: PlainObject): DecoderConfig {
   const json = fromPlain(config) as JsonObject

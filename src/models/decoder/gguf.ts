@@ -46,8 +46,10 @@ export const USUAL_KEYS: readonly DecoderKey[] = [
 export const KEYS_WITH_HEADS: readonly DecoderKey[] = USUAL_KEYS.map((key) =>
   key === 'stated_head_lengths' ? 'head_lengths' : key,
 )
-/** Llama's, and of those that the converter derives from it. */
+/** Llama's. */
 export const LLAMA_KEYS: readonly DecoderKey[] = [...KEYS_WITH_HEADS, 'vocab_size', 'head_dimensions']
+/** Of those that the converter derives from Llama. */
+export const LLAMA_LIKE_KEYS: readonly DecoderKey[] = [...USUAL_KEYS, 'vocab_size', 'head_dimensions']
 
 export interface DecoderGguf {
   readonly architecture: string

@@ -55,6 +55,10 @@ export class ArchitectureKeys<C extends ModelConfig = ModelConfig> {
     this.fileTypeId = fileType
   }
 
+  bool(key: string, value: boolean): void {
+    this.set(key, { type: 'bool', value })
+  }
+
   u32(key: string, value: number): void {
     this.set(key, ggufU32(value))
   }

@@ -12,7 +12,7 @@ import { denseWeight } from '../../weights/weight.ts'
 import { type ModelSource, modelDtype, readTensor } from '../source.ts'
 import type { ParameterName } from '../types.ts'
 import { modelMetadata } from './metadata.ts'
-import type { GeneratedTensor } from './profile.ts'
+import type { GeneratedTensor, GgufProfile } from './profile.ts'
 
 /** general.file_type of a float file. */
 const FILE_TYPES: Readonly<Partial<Record<DType, number>>> = { F32: 0, F16: 1, BF16: 32 }
@@ -65,11 +65,15 @@ export async function ggufView(source: ModelSource, options: GgufViewOptions = {
     tensors: new Map(stored.map((t) => [t.name, t])),
     config: null,
     metadata,
-    warnings: [...checkpoint.warnings, ...(profile.losses?.(config) ?? [])],
+    warnings: [...checkpoint.warnings, ...ownWarning(profile), ...(profile.losses?.(config) ?? [])],
     read: async (tensor, from = 0, to = tensor.byteLength) =>
       (await tensors.get(tensor.name)!.read()).data.subarray(from, to),
     close: checkpoint.close,
   }
+}
+
+function ownWarning({ architecture, isOwn }: GgufProfile): string[] {
+  return isOwn ? [`llama.cpp has no architecture "${architecture}": only fewbit runs the GGUF file`] : []
 }
 
 /** Generated tensors first, then those of each file by name, as the converter takes them. */
@@ -94,9 +98,12 @@ function memoryTensor({ name, values }: GeneratedTensor): ViewTensor {
   return { tensor, read: async () => raw }
 }
 
+/** Norms and learned positions. */
+const FLOAT32_NAMES = /(?:_norm|^position_embd)\.weight$/
+
 /** Vectors and norms are f32 in GGUF; matrices keep the input's dtype, which is f32 where ggml has no such type. */
 function viewTensor(checkpoint: Checkpoint, stored: StoredTensor, names: ParameterName): ViewTensor {
-  const isVector = stored.shape.length < 2 || names.gguf.endsWith('_norm.weight')
+  const isVector = stored.shape.length < 2 || FLOAT32_NAMES.test(names.gguf)
   const dtype: DType = isVector || !(stored.dtype in FILE_TYPES) ? 'F32' : (stored.dtype as DType)
   const shape = storedShape(names.huggingFaceOp, stored.shape)
   const byteLength = elementCount(shape) * DTYPE_BYTES[dtype]
