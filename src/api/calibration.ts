@@ -63,7 +63,7 @@ export async function calibrationFor(
 export async function calibrationIds(source: ModelSource, request: CalibrationRequest, rules: CalibrationRules) {
   const { maxPositions, vocabSize } = source.config
   const length = request.length ?? Math.min(rules.length, maxPositions)
-  return calibrationBlocks(await openCalibration(request.file), await lazyTokenizer(source), {
+  return calibrationBlocks(await readCalibrationAt(request.file), await lazyTokenizer(source), {
     rules: { ...rules, length, samples: request.samples ?? rules.samples },
     contextLength: maxPositions,
     vocabSize,
@@ -71,7 +71,8 @@ export async function calibrationIds(source: ModelSource, request: CalibrationRe
   })
 }
 
-async function openCalibration(file: string | ByteSource): Promise<CalibrationFile> {
+/** Reads a calibration file. Throws FileError. */
+export async function readCalibrationAt(file: string | ByteSource): Promise<CalibrationFile> {
   if (typeof file !== 'string') return readCalibration(file)
   const source = await openPath(file)
   try {

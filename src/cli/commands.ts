@@ -25,6 +25,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'perplexity, and KL divergence and top-1 agreement against a baseline',
     load: () => import('./commands/eval.ts'),
   },
+  imatrix: {
+    summary: 'how much each input column matters, for GGUF quantisation with --imatrix',
+    load: () => import('./commands/imatrix.ts'),
+  },
   inspect: {
     summary: 'what is in a model or file: tensors, schemes, config, odd things',
     load: () => import('./commands/inspect.ts'),

@@ -6,7 +6,6 @@ import {
   type Coded,
   type CodeSpec,
   clipSearch as clipOracle,
-  columnSums as columnOracle,
   finalCodes as finalOracle,
   maxCode,
   roundedNorm as normOracle,
@@ -50,13 +49,6 @@ export async function weightSums(w: Float32Array, spec: CodeSpec, kernels: Kerne
   const { rows, columns, group, dtype } = spec
   const params = [columns / group, rows, columns, group, ARITHMETIC[dtype]]
   const [sums] = await kernels.run('fb_awq_weight_sums', [w], [{ bytes: 8 * columns }], params)
-  return new Float64Array(sums)
-}
-
-export async function absoluteSums(x: Float32Array, columns: number, kernels: Kernels): Promise<Float64Array> {
-  if (!kernels) return columnOracle(x, columns, 'absolute')
-  const params = [Math.ceil(columns / COLUMN_BLOCK), x.length / columns, columns, 0]
-  const [sums] = await kernels.run('fb_column_sums', [x], [{ bytes: 8 * columns }], params)
   return new Float64Array(sums)
 }
 

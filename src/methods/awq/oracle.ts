@@ -98,15 +98,6 @@ export function weightSums(w: Float32Array, { columns, group, dtype }: CodeSpec)
   return sums
 }
 
-/** Sum over the rows of x [R, K] of |x|, or of x^2. */
-export function columnSums(x: Float32Array, columns: number, kind: 'absolute' | 'square'): Float64Array {
-  const sums = new Float64Array(columns)
-  x.forEach((v, i) => {
-    sums[i % columns] += kind === 'square' ? v * v : Math.abs(v)
-  })
-  return sums
-}
-
 /** RMS norm of x [R, K] that rounds the normalised values, and again their products with the weight. */
 export function roundedNorm(x: Float32Array, weight: Float32Array, eps: number, dtype: SearchDtype): Float32Array {
   const columns = weight.length

@@ -5,10 +5,10 @@ import type { FloatDType } from '../../core/dtypes.ts'
 import { fromFloat32, roundTo, toFloat32 } from '../../core/half.ts'
 import { denseWeight, type QuantizedWeight } from '../../weights/weight.ts'
 import type { Activations, BlockResult, CalibrationBlock } from '../calibration.ts'
+import { columnSums } from '../column-sums.ts'
 import type { Awq, AwqSettings } from './config.ts'
 import { linearsOf, type PreviousOp, type ScaleGroup, scaleGroups } from './groups.ts'
 import {
-  absoluteSums,
   addGram,
   clipSearch,
   quadratic,
@@ -165,7 +165,7 @@ class BlockSearch {
     const seen = this.inputs.get(node)!
     const { width, sample } = seen
     const { kernels } = this.block
-    const sums = await absoluteSums(x, width, kernels)
+    const sums = await columnSums(x, width, 'absolute', kernels)
     seen.sums = seen.sums.map((sum, i) => sum + sums[i])
     if (seen.gram) seen.gram = await addGram(x, width, seen.gram, kernels)
     for (let r = (step - (firstRow % step)) % step; r * width < x.length; r += step)
