@@ -1,6 +1,9 @@
 // What a command is: data for help and parsing, and one function that calls the library. The printer is given, never made here.
 import type { Output } from './output.ts'
 
+/** Flags that a command does not declare; one that is given several times is a list. */
+export type UndeclaredFlags = Readonly<Record<string, string | boolean | readonly string[]>>
+
 export interface OptionSpec {
   /** commander's spelling: `--bits <n>`, `--force`, `-o, --out <path>`. */
   readonly flags: string
@@ -22,7 +25,7 @@ export interface CommandContext {
   readonly output: Output
   readonly signal: AbortSignal
   /** Flags that the command does not declare, in camelCase (only where `passUnknown`). */
-  readonly unknown: Readonly<Record<string, string | boolean>>
+  readonly unknown: UndeclaredFlags
 }
 
 export interface CommandSpec {

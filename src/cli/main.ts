@@ -3,7 +3,7 @@
 // Only the asked command's file is loaded, which keeps `--help` quick.
 import { Command, CommanderError } from 'commander'
 import { FewbitError, InterruptedError, UsageError } from '../core/errors.ts'
-import type { CommandSpec } from './command.ts'
+import type { CommandSpec, UndeclaredFlags } from './command.ts'
 import { COMMANDS } from './commands.ts'
 import { createOutput, type Output } from './output.ts'
 import { packageVersion } from './paths.ts'
@@ -28,9 +28,13 @@ function interruptible(): AbortSignal {
 }
 
 /** Flags that the command does not declare, as `--key value`, `--key=value` or `--key`; keys in camelCase. */
-function unknownFlags(operands: readonly string[]): { args: string[]; unknown: Record<string, string | boolean> } {
+function unknownFlags(operands: readonly string[]): { args: string[]; unknown: UndeclaredFlags } {
   const args: string[] = []
-  const unknown: Record<string, string | boolean> = {}
+  const unknown: Record<string, string | boolean | readonly string[]> = {}
+  const add = (key: string, value: string | boolean) => {
+    const before = unknown[key]
+    unknown[key] = before === undefined ? value : [before, value].flat().map(String)
+  }
   for (let i = 0; i < operands.length; i++) {
     const match = /^--([a-z0-9-]+)(?:=(.*))?$/s.exec(operands[i])
     if (!match) {
@@ -39,9 +43,9 @@ function unknownFlags(operands: readonly string[]): { args: string[]; unknown: R
     }
     const key = match[1].replace(/-([a-z0-9])/g, (_, c: string) => c.toUpperCase())
     const next = operands[i + 1]
-    if (match[2] !== undefined) unknown[key] = match[2]
-    else if (next !== undefined && !next.startsWith('--')) unknown[key] = operands[++i]
-    else unknown[key] = true
+    if (match[2] !== undefined) add(key, match[2])
+    else if (next !== undefined && !next.startsWith('--')) add(key, operands[++i])
+    else add(key, true)
   }
   return { args, unknown }
 }

@@ -86,6 +86,8 @@ export interface TensorSpec {
 export interface GgufFileRules<C> {
   /** True where the file made from a model folder is the converter's own, in its order, not llama-quantize's. */
   isConverters(config: C): boolean
+  /** `tokenizer.ggml.pre` of a file made from a model folder, where the config gives it. */
+  pre?(config: C): string | undefined
   /** `general.file_type`. */
   fileType(config: C): number
   /** Key-values of the file that is made of one with `source`'s. */
@@ -196,6 +198,8 @@ export interface Method<C = unknown, S = unknown> {
   untiesHead?(config: C, head: string): boolean
   /** Float dtype of every model that it makes, whatever the source's is; absent: the source's, or what `--dtype` says. */
   readonly floatDtype?: FloatDType
+  /** What decides the result besides the config's own keys (the contents of the files it names): a journal with another is not resumed. */
+  fingerprint?(config: C): unknown
   plan(tensors: readonly TensorInfo[], model: ModelInfo, config: C): QuantizationPlan<S>
   /** Quantises one tensor on its own; for scope `block`, without data: what merging and conversion do. */
   quantize(input: QuantizeInput<S>): Promise<QuantizedWeight>

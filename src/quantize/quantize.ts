@@ -53,8 +53,6 @@ export interface QuantizeOptions extends WorkOptions {
   readonly calibration?: CalibrationSetup
   /** Changes the GGUF view of a model folder before it is planned. */
   adaptView?(view: Checkpoint): Promise<Checkpoint>
-  /** Anything else that decides the result (hash of an importance matrix ...), for resuming. */
-  readonly fingerprint?: unknown
 }
 
 /** What will be done, before a byte is read: printed by `explain`, run by quantizeModel. */
@@ -106,7 +104,7 @@ export async function quantizeModel(
     plan.storedConfig,
     method.floatDtype ?? options.dtype,
     options.maxShardBytes,
-    options.fingerprint,
+    method.fingerprint?.(config),
     options.calibration && (await idsHash(options.calibration)),
     method.block?.fingerprint?.(config),
     jobs.map((job) => [job.name, job.action, outputsOf(job)]),
@@ -245,7 +243,8 @@ async function planGguf(
   const rules = method.file!
   const isFolder = source.checkpoint.format !== 'gguf'
   const isConverters = isFolder && rules.isConverters(config)
-  const made = isFolder && !options.ggufTokenizer ? await ggufTokenizerOf(source, options.pre) : undefined
+  const pre = options.pre ?? rules.pre?.(config)
+  const made = isFolder && !options.ggufTokenizer ? await ggufTokenizerOf(source, pre) : undefined
   const seen = isFolder
     ? await ggufView(source, {
         tokenizer: options.ggufTokenizer ?? made?.metadata,

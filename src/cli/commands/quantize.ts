@@ -12,7 +12,7 @@ import type { Method, MethodFlags } from '../../methods/types.ts'
 import type { ModelSource } from '../../models/source.ts'
 import { type QuantizeOptions, type QuantizeResult, quantizeModel } from '../../quantize/quantize.ts'
 import { CALIBRATION_OPTIONS, calibrationRequest } from '../calibration.ts'
-import { command } from '../command.ts'
+import { command, type UndeclaredFlags } from '../command.ts'
 import { byteSize, number, RUN_OPTIONS } from '../options.ts'
 import { modelPath } from '../paths.ts'
 import { formatBytes, formatSeconds } from '../progress.ts'
@@ -32,7 +32,7 @@ async function readConfig(given: string): Promise<JsonObject> {
 /** The method and its `quantization_config`, from `--config` or from the shorthand flags. */
 export async function methodOf(
   options: Readonly<Record<string, unknown>>,
-  unknown: Readonly<Record<string, string | boolean>>,
+  unknown: UndeclaredFlags,
 ): Promise<{ method: Method; stored: JsonObject }> {
   const given = options.config ? await readConfig(String(options.config)) : undefined
   const name = options.method ?? given?.quant_method
@@ -73,7 +73,7 @@ export const METHOD_OPTIONS = [
 /** The method with its parsed config, and the files read that the config names (an importance matrix). */
 export async function parsedMethod(
   options: Readonly<Record<string, unknown>>,
-  unknown: Readonly<Record<string, string | boolean>>,
+  unknown: UndeclaredFlags,
 ): Promise<{ method: Method; stored: JsonObject; config: unknown }> {
   const { method, stored } = await methodOf(options, unknown)
   const parsed = method.parseConfig(stored)

@@ -33,6 +33,8 @@ export interface Gguf {
   readonly leaveOutputTensor: boolean
   /** A source tensor that is quantised already may be decoded and quantised again. */
   readonly allowRequantize: boolean
+  /** `tokenizer.ggml.pre` of the file, instead of what the tokenizer says. */
+  readonly pre: string | null
   readonly stored: JsonObject
 }
 
@@ -55,6 +57,7 @@ const DEFAULTS: Readonly<Record<string, Json>> = {
   pure: false,
   leave_output_tensor: false,
   allow_requantize: false,
+  pre: null,
 }
 
 /** Parses the config. Throws ConfigError naming the key and the legal values. */
@@ -75,13 +78,14 @@ export function parseConfig(stored: JsonObject): Gguf {
   full.type = type
   return {
     type,
-    imatrix: optionalText(plain, 'imatrix'),
+    imatrix: optionalText(plain, 'imatrix', 'the path of a file'),
     tensorTypes: tensorTypeRules(plain.tensor_types),
     tokenEmbeddingType: optionalType(plain, 'token_embedding_type'),
     outputTensorType: optionalType(plain, 'output_tensor_type'),
     pure: flag(plain, 'pure'),
     leaveOutputTensor: flag(plain, 'leave_output_tensor'),
     allowRequantize: flag(plain, 'allow_requantize'),
+    pre: optionalText(plain, 'pre', 'the name of a pre-tokenizer'),
     stored: full,
   }
 }
@@ -98,9 +102,9 @@ function wrong(key: string, actual: unknown, expected: string): never {
   })
 }
 
-function optionalText(config: PlainObject, key: string): string | null {
+function optionalText(config: PlainObject, key: string, what: string): string | null {
   const value = config[key]
-  if (value !== null && (typeof value !== 'string' || value === '')) wrong(key, value, 'the path of a file, or null')
+  if (value !== null && (typeof value !== 'string' || value === '')) wrong(key, value, `${what}, or null`)
   return value as string | null
 }
 
@@ -150,6 +154,8 @@ function compile(pattern: string): RegExp {
 }
 
 const TYPE_OF_BITS: Readonly<Record<number, FileTypeName>> = {
+  2: 'q2_k',
+  3: 'q3_k_m',
   4: 'q4_k_m',
   5: 'q5_k_m',
   6: 'q6_k',
@@ -182,7 +188,8 @@ export function fromFlags(flags: MethodFlags): JsonObject {
   const config: JsonObject = { quant_method: 'gguf', type: name }
   for (const [flagName, value] of Object.entries(others)) {
     if (value === undefined) continue
-    const key = FLAG_KEYS.find((k) => k === snakeCase(flagName))
+    const named = snakeCase(flagName)
+    const key = FLAG_KEYS.find((k) => k === (named === 'tensor_type' ? 'tensor_types' : named)) // llama-quantize's flag
     if (!key)
       throw new UsageError(`GGUF has no option "${flagName}"`, {
         flag: flagName,

@@ -69,7 +69,7 @@ test('weights must fit the rows; only the token table may differ', () => {
     ['blk.0.attn_q.weight', new Float32Array(3)],
     ['token_embd.weight', new Float32Array(3)],
   ])
-  const matrix = { entries, dataset: undefined, chunks: 0 }
+  const matrix = { entries, dataset: undefined, chunks: 0, digest: '' }
   const tensor = (name: string) => ({ name, shape: [8, 4], dtype: 'F16', role: 'linear' as const })
   const warnings: string[] = []
   expect(() => importanceOf(matrix, tensor('blk.0.attn_q.weight'), warnings)).toThrow(ConfigError)

@@ -14,7 +14,11 @@ export interface Imatrix {
   readonly dataset: string | undefined
   /** Chunks of text that were seen; 0 where the file does not say. */
   readonly chunks: number
+  /** sha256 of the file. */
+  readonly digest: string
 }
+
+type Contents = Omit<Imatrix, 'digest'>
 
 /** Larger than any real matrix (a 70B model's takes 50 MB). */
 const MAX_BYTES = 2 ** 31
@@ -29,16 +33,18 @@ export async function readImatrix(source: ByteSource): Promise<Imatrix> {
       actual: source.size,
       expected: MAX_BYTES,
     })
-  const magic = source.size >= 4 ? await source.read(0, 4) : new Uint8Array(4)
-  if (new TextDecoder().decode(magic) === 'GGUF') return readGgufImatrix(source)
-  return readLegacy(source.name, await source.read(0, source.size))
+  const bytes = await source.read(0, source.size)
+  const isGguf = new TextDecoder().decode(bytes.subarray(0, 4)) === 'GGUF'
+  const contents = isGguf ? await readGgufImatrix(source) : readLegacy(source.name, bytes)
+  const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes.slice()))
+  return { ...contents, digest: Array.from(hash, (byte) => byte.toString(16).padStart(2, '0')).join('') }
 }
 
 const SUMS = '.in_sum2'
 const COUNTS = '.counts'
 
 /** Tensors NAME.in_sum2 [experts, K] (sums of squares) and NAME.counts [experts, 1]; the weight is their quotient. */
-async function readGgufImatrix(source: ByteSource): Promise<Imatrix> {
+async function readGgufImatrix(source: ByteSource): Promise<Contents> {
   const { metadata, tensors } = await readGgufHeader(source)
   const file = source.name
   const keys = new GgufKeys(metadata, file)
@@ -98,7 +104,7 @@ function quotients(sums: Float32Array, counts: Float32Array): Float32Array | und
 }
 
 /** i32 n; n times { i32 length, name, i32 calls, i32 count, f32[count] }; then perhaps i32 chunks, i32 length, dataset. */
-function readLegacy(file: string, bytes: Uint8Array): Imatrix {
+function readLegacy(file: string, bytes: Uint8Array): Contents {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   let at = 0
   const fail = (problem: string): never => {

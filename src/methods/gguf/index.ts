@@ -1,19 +1,24 @@
 import type { Method, Variant } from '../types.ts'
 import { FLAG_KEYS, fromFlags, type Gguf, type GgufSettings, parseConfig } from './config.ts'
-import { FILE_TYPE_NAMES, fileType, isFloatType, TENSOR_TYPES } from './file-types.ts'
+import { FILE_TYPE_NAMES, type FileTypeName, fileType, isFloatType, TENSOR_TYPES } from './file-types.ts'
 import { readImatrix } from './imatrix.ts'
 import { quantizedMetadata } from './metadata.ts'
 import { quantize } from './quantize.ts'
-import { needsImportance } from './quantize-superblocks.ts'
 import { stored } from './stored.ts'
-import { isConverters, plan, quantizerOrder } from './type-rules.ts'
+import { isConverters, NEEDY, needyFile, plan, quantizerOrder } from './type-rules.ts'
 
 /** Nominal bits of a type: the number in its name. */
 const bitsOf = (type: string) => Number(/\d+/.exec(type)![0])
 
+/** mxfp4_moe is q8_0 but for experts. */
+const fileBits = (type: FileTypeName) => (type === 'mxfp4_moe' ? 8 : bitsOf(type))
+
+/** Types that demand an importance matrix are held by the golden tests: a variant has none. */
 const VARIANTS: readonly Variant[] = [
-  ...FILE_TYPE_NAMES.map((type): Variant => ({ name: type, bits: bitsOf(type), options: { type } })),
-  ...TENSOR_TYPES.filter((type) => !isFloatType(type) && !needsImportance(type)).map(
+  ...FILE_TYPE_NAMES.filter((type) => !needyFile(type)).map(
+    (type): Variant => ({ name: type, bits: fileBits(type), options: { type } }),
+  ),
+  ...TENSOR_TYPES.filter((type) => !isFloatType(type) && !NEEDY.includes(type)).map(
     (type): Variant => ({
       name: `all tensors ${type}`,
       bits: bitsOf(type),
@@ -25,7 +30,7 @@ const VARIANTS: readonly Variant[] = [
 
 export const gguf: Method<Gguf, GgufSettings> = {
   name: 'gguf',
-  summary: 'llama.cpp files: q8_0, q6_k, q5_*, q4_* mixed by tensor; an importance matrix is optional',
+  summary: 'llama.cpp files: q8_0 to q2_k, iq*, tq*, mxfp4 and more, mixed by tensor; an importance matrix is optional',
   configClass: 'GgufConfig',
   container: 'gguf',
   scope: 'tensor',
@@ -47,10 +52,12 @@ export const gguf: Method<Gguf, GgufSettings> = {
   sliceRows: (info, { importance }) => (importance && importance.length !== info.shape.at(-1) ? undefined : 1),
   file: {
     isConverters,
+    pre: (config) => config.pre ?? undefined,
     fileType: (config) => fileType(config.type).id,
     metadata: quantizedMetadata,
     order: quantizerOrder,
   },
+  fingerprint: ({ importance }) => importance?.digest,
   async loadFiles(config, open) {
     if (config.imatrix === null) return config
     const source = await open(config.imatrix)

@@ -17,7 +17,9 @@ export function quantizedMetadata(source: GgufMetadata, config: Gguf): Map<strin
   }
   set('general.quantization_version', ggufU32(QUANTIZATION_VERSION))
   set('general.file_type', ggufU32(fileType(config.type).id))
-  const { imatrix, importance } = config
+  const { imatrix, importance, pre } = config
+  const known = out.get('tokenizer.ggml.pre')
+  if (pre !== null && !(known?.type === 'string' && known.value === pre)) set('tokenizer.ggml.pre', ggufString(pre))
   if (imatrix === null || !importance) return out
   set('quantize.imatrix.file', ggufString(cut(imatrix)))
   if (importance.dataset !== undefined) set('quantize.imatrix.dataset', ggufString(cut(importance.dataset)))

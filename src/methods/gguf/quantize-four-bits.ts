@@ -7,14 +7,15 @@ import { clamp, GROUP_EPSILON, nearestInt } from './rounding.ts'
 
 const { fround, abs, sqrt } = Math
 
+/** Half way between neighbours: the first value that belongs to the upper one. Differences near the middle are exact in float32. */
+const MIDDLES = Float32Array.from({ length: 15 }, (_, i) => (IQ4_VALUES[i] + IQ4_VALUES[i + 1]) / 2)
+
 /** Code of the value of IQ4 that is nearest; of two, the upper; NaN: the last. */
 function nearestIq4(value: number): number {
-  if (value <= IQ4_VALUES[0]) return 0
-  let upper = 1
-  while (upper < 15 && !(value < IQ4_VALUES[upper])) upper++
-  const below = fround(value - IQ4_VALUES[upper - 1])
-  const above = fround(IQ4_VALUES[upper] - value)
-  return below < above ? upper - 1 : upper
+  let code = value < MIDDLES[7] ? 0 : 8
+  if (!(value < MIDDLES[code + 3])) code += 4
+  if (!(value < MIDDLES[code + 1])) code += 2
+  return value < MIDDLES[code] ? code : code + 1
 }
 
 /** The scale with which 32 values fit best; 0 for values that count as zero. */

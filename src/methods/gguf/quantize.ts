@@ -4,14 +4,9 @@ import { elementCount, isFloat, type RawTensor, rawTensor } from '../../core/dty
 import { ConfigError, WeightError } from '../../core/errors.ts'
 import { fromFloat32, toFloat32 } from '../../core/half.ts'
 import type { QuantizerKernels } from '../../core/kernels.ts'
-import { affineBlockWeight, isAffineBlockType, unpackAffineBlocks } from '../../weights/affine-blocks.ts'
-import {
-  decodeSuperblocks,
-  isSuperblockType,
-  SUPERBLOCKS,
-  type SuperblockType,
-  superblockBytes,
-} from '../../weights/superblock/index.ts'
+import { affineBlockWeight, isAffineBlockType } from '../../weights/affine-blocks.ts'
+import { decodeWith } from '../../weights/decode-kernel.ts'
+import { isSuperblockType, SUPERBLOCKS, type SuperblockType, superblockBytes } from '../../weights/superblock/index.ts'
 import { decode, denseWeight, type QuantizedWeight } from '../../weights/weight.ts'
 import type { QuantizeInput } from '../types.ts'
 import type { GgufSettings } from './config.ts'
@@ -26,6 +21,7 @@ import {
 } from './kernels.ts'
 import { quantizeAffine } from './quantize-blocks.ts'
 import { needsImportance, quantizeSuperblocks } from './quantize-superblocks.ts'
+import { weightOfBlocks } from './stored.ts'
 
 /** Values of one slab: bounds the memory beside source and result to some 100 MB. */
 const SLAB = 1 << 23
@@ -47,7 +43,7 @@ export async function quantize({
   const { type, importance } = settings
   const { shape } = tensor
   const columns = shape[shape.length - 1]
-  const x = inRows(tensor, columns)
+  const x = await inRows(tensor, columns, kernels)
   if (isFloatType(type)) return convert(name, x, shape, type, firstRow, kernels)
   if (!importance && needsImportance(type))
     throw new ConfigError(
@@ -81,15 +77,13 @@ export async function quantize({
 }
 
 /** The tensor as [rows, columns] of F32, F16 or BF16; stored blocks are decoded, F64 is rounded. */
-function inRows(tensor: RawTensor, columns: number): RawTensor {
+async function inRows(tensor: RawTensor, columns: number, kernels: QuantizerKernels | undefined): Promise<RawTensor> {
   const dtype: string = tensor.dtype
   const shape = [elementCount(tensor.shape) / columns, columns]
   if (isFloat(dtype) && dtype !== 'F64') return { ...tensor, shape }
-  if (isAffineBlockType(dtype))
-    return rawTensor('F32', shape, decode(unpackAffineBlocks(dtype, tensor.shape, tensor.data)))
-  if (isSuperblockType(dtype))
-    return rawTensor('F32', shape, decodeSuperblocks(dtype, tensor.data, 0, elementCount(shape)))
-  return rawTensor('F32', shape, toFloat32(tensor))
+  if (isFloat(dtype)) return rawTensor('F32', shape, toFloat32(tensor))
+  const weight = await weightOfBlocks(dtype, shape, tensor.data, kernels)
+  return kernels ? decodeWith(kernels, weight, 'F32') : rawTensor('F32', shape, decode(weight))
 }
 
 /** Runs of rows that do not cross an expert. */

@@ -1,6 +1,6 @@
 // GGUF tensors <-> QuantizedWeight: Q4_0 to Q8_0 become affine codes and scales, the K types keep their blocks; both ways exact.
 import { type DType, elementCount, rawTensor } from '../../core/dtypes.ts'
-import { FileError } from '../../core/errors.ts'
+import { BugError, FileError } from '../../core/errors.ts'
 import type { QuantizerKernels } from '../../core/kernels.ts'
 import {
   affineBlockBytes,
@@ -42,16 +42,30 @@ function isStored(name: string, reader: StoredReader<Gguf>): boolean {
 async function read(name: string, shape: readonly number[], reader: StoredReader<Gguf>): Promise<QuantizedWeight> {
   const { dtype, data } = await reader.read(name)
   const type: string = dtype
+  const count = elementCount(shape)
+  if (isAffineBlockType(type)) checkSize(name, type, shape, data, (count / 32) * affineBlockBytes(type))
+  else if (isSuperblockType(type))
+    checkSize(name, type, shape, data, (count / SUPERBLOCKS[type].elements) * superblockBytes(type))
+  else throw new FileError(`Cannot read "${name}": fewbit does not decode ${type}`, { tensor: name })
+  return weightOfBlocks(type, shape, data, reader.kernels)
+}
+
+/** The weight [N, K] whose blocks of `type` are `data`. */
+export async function weightOfBlocks(
+  type: string,
+  shape: readonly number[],
+  data: Uint8Array,
+  kernels?: QuantizerKernels,
+): Promise<QuantizedWeight> {
+  if (isAffineBlockType(type))
+    return kernels ? unpackWithKernels(kernels, type, shape, data) : unpackAffineBlocks(type, shape, data)
+  if (!isSuperblockType(type)) throw new BugError(`weightOfBlocks: ${type} is no type of blocks`, { type })
   const rows = elementCount(shape.slice(0, -1))
-  if (isAffineBlockType(type)) {
-    checkSize(name, type, shape, data, (elementCount(shape) / 32) * affineBlockBytes(type))
-    return reader.kernels ? unpackWithKernels(reader.kernels, type, shape, data) : unpackAffineBlocks(type, shape, data)
+  return {
+    scheme: { kind: 'superblock', type },
+    shape,
+    parts: { blocks: rawTensor('U8', [rows, data.length / rows], data) },
   }
-  if (!isSuperblockType(type))
-    throw new FileError(`Cannot read "${name}": fewbit does not decode ${type}`, { tensor: name })
-  checkSize(name, type, shape, data, (elementCount(shape) / SUPERBLOCKS[type].elements) * superblockBytes(type))
-  const blocks = rawTensor('U8', [rows, data.length / rows], data)
-  return { scheme: { kind: 'superblock', type }, shape, parts: { blocks } }
 }
 
 function checkSize(name: string, type: string, shape: readonly number[], data: Uint8Array, expected: number): void {

@@ -107,3 +107,32 @@ test('the order of llama-quantize: what has no layer first, then by layer, then 
       .map((t) => t.name),
   ).toEqual(['output.weight', 'output_norm.weight', 'token_embd.weight', 'blk.2.a', 'blk.2.b', 'blk.10.a'])
 })
+
+const importanceFor = (names: readonly string[], columns: number) => ({
+  entries: new Map(names.map((name) => [name, new Float32Array(columns).fill(1)])),
+  dataset: undefined,
+  chunks: 0,
+  digest: '',
+})
+
+test('types of so few bits demand an importance matrix, but for the tables of tokens', () => {
+  const tensors = [tensor('token_embd.weight', 256), tensor('blk.0.attn_q.weight', 256)]
+  expect(() => planOf(tensors, { type: 'q2_k_s' })).toThrow(
+    'Cannot make q2_k of "blk.0.attn_q.weight": so few bits need an importance matrix',
+  )
+  const config = parseConfig(fromPlain({ type: 'q2_k_s', imatrix: 'im.gguf' }) as JsonObject)
+  const importance = importanceFor(['blk.0.attn_q.weight'], 256)
+  expect(plan(tensors, MODEL, { ...config, importance }).tensors[1]).toMatchObject({ settings: { type: 'Q2_K' } })
+})
+
+test("a matrix that lacks some tensors is a warning, one that has none is another model's", () => {
+  const tensors = ['blk.0.attn_q.weight', 'blk.0.attn_k.weight', 'token_embd.weight'].map((name) => tensor(name, 256))
+  const config = parseConfig(fromPlain({ type: 'q4_k_m', imatrix: 'im.gguf' }) as JsonObject)
+  const planned = (names: string[]) => plan(tensors, MODEL, { ...config, importance: importanceFor(names, 256) })
+  expect(planned(['blk.0.attn_q.weight']).warnings).toEqual([
+    '1 tensor is not in the importance matrix and quantised without: blk.0.attn_k.weight',
+  ])
+  expect(() => planned(['layers.0.q_proj'])).toThrow(
+    'it has none of the tensors that are quantised ("blk.0.attn_q.weight" ...), its first entry is "layers.0.q_proj"',
+  )
+})

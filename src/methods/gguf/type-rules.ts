@@ -1,10 +1,19 @@
-// Which tensor of a file gets which type: the rules of llama-quantize (llama.cpp/src/llama-quant.cpp) for the file types of this release,
-// and those of its converter (convert_hf_to_gguf.py --outtype). Names and order of tensors are GGUF's.
+// Which tensor of a file gets which type: the rules of llama-quantize (llama.cpp/src/llama-quant.cpp) for every file type, and
+// those of its converter (convert_hf_to_gguf.py --outtype). Names and order of tensors are GGUF's.
 import { ConfigError, UnsupportedError } from '../../core/errors.ts'
 import type { ModelInfo, QuantizationPlan, TensorInfo, TensorPlan } from '../types.ts'
 import type { Gguf, GgufSettings } from './config.ts'
-import { blockSize, type FileTypeName, fileType, isFloatType, isReadableType, type TensorType } from './file-types.ts'
+import {
+  blockSize,
+  type FileTypeName,
+  fileType,
+  isFloatType,
+  isReadableType,
+  isTensorType,
+  type TensorType,
+} from './file-types.ts'
 import { importanceOf } from './imatrix.ts'
+import { categoryOf, layerOf, RoleRules } from './role-rules.ts'
 
 /** File types that the converter itself writes when the source is a model folder. */
 const CONVERTER_TYPES: readonly FileTypeName[] = ['f32', 'f16', 'bf16', 'q8_0']
@@ -19,13 +28,50 @@ export function isConverters(config: Gguf): boolean {
 /** Plans every tensor. Throws ConfigError where the config cannot be met. */
 export function plan(tensors: readonly TensorInfo[], model: ModelInfo, config: Gguf): QuantizationPlan<GgufSettings> {
   const warnings: string[] = []
-  const types =
-    model.container !== 'gguf' && isConverters(config)
-      ? converterTypes(tensors, config)
-      : quantizerTypes(tensors, model, config)
+  const types = tensorTypes(tensors, model, config)
   const plans = tensors.map((tensor, i) => planTensor(tensor, types[i], config, warnings))
-  warnings.push(...fallbackWarnings(types))
+  warnings.push(...fallbackWarnings(types), ...importanceWarnings(plans, tensors, config))
   return { tensors: plans, warnings, storedConfig: config.stored }
+}
+
+/**
+ * A tensor that the matrix lacks is quantised without, as by llama-quantize; the tables of tokens are never in one. Throws ConfigError
+ * where the matrix has none of the tensors: it is another model's.
+ */
+function importanceWarnings(
+  plans: readonly TensorPlan<GgufSettings>[],
+  tensors: readonly TensorInfo[],
+  { imatrix, importance }: Gguf,
+): string[] {
+  if (!importance) return []
+  const lacking: string[] = []
+  let found = 0
+  plans.forEach((plan, i) => {
+    const { name } = tensors[i]
+    if (plan.action !== 'quantize' || isFloatType(plan.settings.type) || TOKEN_TABLES.includes(name)) return
+    if (plan.settings.importance) found++
+    else lacking.push(name)
+  })
+  if (lacking.length === 0) return []
+  if (found === 0)
+    throw new ConfigError(
+      `Cannot use the importance matrix "${imatrix}": it has none of the tensors that are quantised ("${lacking[0]}" ...), its first entry is "${importance.entries.keys().next().value}"`,
+      {
+        file: imatrix,
+        tensor: lacking[0],
+        hint: 'an importance matrix belongs to one model: collect it with the model that is to be quantised',
+      },
+    )
+  const count = lacking.length === 1 ? '1 tensor is' : `${lacking.length} tensors are`
+  return [
+    `${count} not in the importance matrix and quantised without: ${lacking[0]}${lacking.length > 1 ? ' ...' : ''}`,
+  ]
+}
+
+/** What each tensor becomes, whether or not it can be made so. */
+export function tensorTypes(tensors: readonly TensorInfo[], model: ModelInfo, config: Gguf): Choice[] {
+  if (model.container !== 'gguf' && isConverters(config)) return converterTypes(tensors, config)
+  return quantizerTypes(tensors, model, config)
 }
 
 /** The type of a tensor with a note where it is a fallback, or why the tensor is left as it is. */
@@ -64,8 +110,41 @@ function planTensor(tensor: TensorInfo, choice: Choice, config: Gguf, warnings: 
       `Cannot make ${spelled} of "${tensor.name}": its rows of ${columns} are no multiple of ${blockSize(type)}`,
       { tensor: tensor.name, expected: blockSize(type), actual: columns },
     )
+  if (!isTensorType(type))
+    throw new UnsupportedError(
+      `Cannot make ${spelled} of "${tensor.name}": fewbit reads this type but does not write it`,
+      {
+        tensor: tensor.name,
+        actual: type,
+      },
+    )
   const importance = isFloatType(type) ? undefined : importanceOf(config.importance, tensor, warnings)
+  if (!importance && needsImportance(tensor.name, type, config.type))
+    throw new ConfigError(
+      `Cannot make ${spelled} of "${tensor.name}": so few bits need an importance matrix${config.imatrix === null ? '' : `, and "${config.imatrix}" has no entry for this tensor`}`,
+      {
+        tensor: tensor.name,
+        expected: 'an importance matrix',
+        hint: 'fewbit imatrix MODEL --calibration FILE -o imatrix.gguf, then --imatrix imatrix.gguf',
+      },
+    )
   return { action: 'quantize', settings: { type, importance }, note }
+}
+
+/** Never in an importance matrix, unless asked for. */
+const TOKEN_TABLES: readonly string[] = ['token_embd.weight', 'output.weight']
+
+/** Types that are garbage without importance; the tables of tokens do without. */
+export const NEEDY: readonly TensorType[] = ['IQ1_S', 'IQ1_M', 'IQ2_XXS', 'IQ2_XS', 'IQ2_S', 'IQ3_XXS']
+
+/** True where some tensor of such a file demands importance. */
+export function needyFile(file: FileTypeName): boolean {
+  return NEEDY.includes(fileType(file).type) || file === 'q2_k_s'
+}
+
+function needsImportance(name: string, type: TensorType, file: FileTypeName): boolean {
+  if (TOKEN_TABLES.includes(name)) return false
+  return NEEDY.includes(type) || (type === 'Q2_K' && file === 'q2_k_s')
 }
 
 /** Dimensions above 1, as ggml counts them: a [1, K] tensor is a vector. */
@@ -129,43 +208,6 @@ function leftAlone(tensor: TensorInfo, config: Gguf): string | undefined {
   return undefined
 }
 
-type Category =
-  | 'output'
-  | 'token_embd'
-  | 'attn_v'
-  | 'attn_k'
-  | 'attn_q'
-  | 'attn_output'
-  | 'ffn_up'
-  | 'ffn_gate'
-  | 'ffn_down'
-  | 'other'
-
-/** By substring, first match; the fused projections count as V. */
-const CATEGORIES: readonly (readonly [string, Category])[] = [
-  ['attn_qkv.weight', 'attn_v'],
-  ['attn_kv_b.weight', 'attn_v'],
-  ['attn_v.weight', 'attn_v'],
-  ['attn_k.weight', 'attn_k'],
-  ['attn_q.weight', 'attn_q'],
-  ['attn_output.weight', 'attn_output'],
-  ['ffn_up', 'ffn_up'],
-  ['ffn_gate', 'ffn_gate'],
-  ['ffn_down', 'ffn_down'],
-]
-
-function categoryOf(name: string): Category {
-  if (name === 'output.weight') return 'output'
-  if (name === 'token_embd.weight' || name === 'per_layer_token_embd.weight') return 'token_embd'
-  return CATEGORIES.find(([part]) => name.includes(part))?.[1] ?? 'other'
-}
-
-/** Layer number of `blk.N.`, -1 for the rest. */
-function layerOf(name: string): number {
-  const match = /^blk\.(\d+)\./.exec(name)
-  return match ? Number(match[1]) : -1
-}
-
 /** The order in which llama-quantize takes and writes tensors: by layer, then by name's bytes. */
 export function quantizerOrder(a: { readonly name: string }, b: { readonly name: string }): number {
   return layerOf(a.name) - layerOf(b.name) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
@@ -173,7 +215,10 @@ export function quantizerOrder(a: { readonly name: string }, b: { readonly name:
 
 function quantizerTypes(tensors: readonly TensorInfo[], model: ModelInfo, config: Gguf): Choice[] {
   const { type: defaultType } = fileType(config.type)
-  const rules = new Rules(tensors, model, config)
+  const values = tensors.filter(
+    (t) => categoryOf(t.name) === 'attn_v' && !leftAlone(t, config) && !askedType(t, config),
+  ).length
+  const rules = new RoleRules(tensors, values, model, config)
   const choices = new Map<TensorInfo, Choice>()
   for (const tensor of [...tensors].sort(quantizerOrder)) {
     const reason = leftAlone(tensor, config)
@@ -184,11 +229,14 @@ function quantizerTypes(tensors: readonly TensorInfo[], model: ModelInfo, config
   return tensors.map((tensor) => choices.get(tensor)!)
 }
 
-function chosen(tensor: TensorInfo, defaultType: TensorType, rules: Rules, config: Gguf): Choice {
+function chosen(tensor: TensorInfo, defaultType: TensorType, rules: RoleRules, config: Gguf): Choice {
   const { name } = tensor
-  if (config.tokenEmbeddingType && name === 'token_embd.weight') return { type: config.tokenEmbeddingType }
+  const asked = askedType(tensor, config)
+  // the tables of single layers follow the token table, unless they are asked for by name
+  if (config.tokenEmbeddingType && categoryOf(name) === 'token_embd' && (name === 'token_embd.weight' || !asked))
+    return { type: config.tokenEmbeddingType }
   if (config.outputTensorType && name === 'output.weight') return { type: config.outputTensorType }
-  const type = askedType(tensor, config) ?? (config.pure ? defaultType : rules.typeOf(tensor, defaultType))
+  const type = asked ?? (config.pure ? defaultType : rules.typeOf(tensor, defaultType))
   return withFallback(tensor, type)
 }
 
@@ -196,114 +244,27 @@ function askedType({ name }: TensorInfo, config: Gguf): TensorType | undefined {
   return config.tensorTypes.find(({ pattern }) => pattern.test(name))?.type
 }
 
-/** For rows that hold no whole number of blocks. */
-const FALLBACK: Readonly<Partial<Record<TensorType, TensorType>>> = { Q4_K: 'Q5_0', Q5_K: 'Q5_1', Q6_K: 'Q8_0' }
+/** For rows that hold no whole number of blocks of 256. */
+const FALLBACK: Readonly<Partial<Record<TensorType, TensorType>>> = {
+  Q2_K: 'Q4_0',
+  Q3_K: 'Q4_0',
+  Q2_0: 'Q4_0',
+  TQ1_0: 'Q4_0',
+  TQ2_0: 'Q4_0',
+  Q4_K: 'Q5_0',
+  Q5_K: 'Q5_1',
+  Q6_K: 'Q8_0',
+}
+
+function fallbackOf(type: TensorType): TensorType {
+  return FALLBACK[type] ?? (type.startsWith('IQ') && type !== 'IQ4_NL' ? 'IQ4_NL' : 'F16')
+}
 
 function withFallback({ shape }: TensorInfo, wanted: TensorType): Choice {
   const columns = shape[shape.length - 1]
   if (columns % blockSize(wanted) === 0) return { type: wanted }
-  let type = FALLBACK[wanted] ?? 'F16'
+  let type = fallbackOf(wanted)
   if (columns % blockSize(type) !== 0) type = 'F16'
   const note = `rows of ${columns} are no multiple of ${blockSize(wanted)}: ${type.toLowerCase()} instead of ${wanted.toLowerCase()}`
   return { type, note }
-}
-
-/** The rules by role. Layers are counted by the tensors that reach a rule, in llama-quantize's order. */
-class Rules {
-  private readonly fileType: FileTypeName
-  private readonly layers: number
-  private readonly gqa: number
-  private readonly experts: number
-  private readonly falcon: boolean
-  private readonly is70B: boolean
-  private readonly tied: boolean
-  private readonly imatrix: boolean
-  private readonly valueCount: number
-  private value = 0
-  private down = 0
-
-  constructor(tensors: readonly TensorInfo[], model: ModelInfo, config: Gguf) {
-    const architecture = model.ggufArchitecture ?? 'llama'
-    this.fileType = config.type
-    this.layers = model.layers
-    this.gqa = Math.floor(model.heads / model.kvHeads)
-    this.experts = model.experts ?? 0
-    this.falcon = architecture === 'falcon'
-    this.is70B = architecture === 'llama' && model.layers === 80 && this.gqa > 1
-    this.tied = !tensors.some((t) => t.name === 'output.weight')
-    this.imatrix = config.imatrix !== null
-    this.valueCount = tensors.filter(
-      (t) => categoryOf(t.name) === 'attn_v' && !leftAlone(t, config) && !askedType(t, config),
-    ).length
-  }
-
-  typeOf(tensor: TensorInfo, type: TensorType): TensorType {
-    const category = categoryOf(tensor.name)
-    switch (category) {
-      case 'output':
-        return this.head(tensor, type)
-      case 'token_embd':
-        return this.tied ? this.head(tensor, type) : type
-      case 'attn_v':
-        return this.attentionValue(type)
-      case 'attn_k':
-        return this.experts === 8 ? 'Q8_0' : type
-      case 'attn_output':
-        return this.experts === 8 && !this.falcon && this.isOneOf('q4_k_s', 'q4_k_m') ? 'Q5_K' : type
-      case 'ffn_down':
-        return this.feedForwardDown(tensor, type)
-      case 'attn_q':
-      case 'ffn_up':
-      case 'ffn_gate':
-      case 'other':
-        return type
-      default:
-        return category satisfies never
-    }
-  }
-
-  private isOneOf(...types: readonly FileTypeName[]): boolean {
-    return types.includes(this.fileType)
-  }
-
-  private head({ shape }: TensorInfo, type: TensorType): TensorType {
-    if (this.falcon || shape[shape.length - 1] % blockSize(type) !== 0) return 'Q8_0'
-    return type === 'Q8_0' ? type : 'Q6_K'
-  }
-
-  private attentionValue(type: TensorType): TensorType {
-    const i = this.value++
-    if (this.experts === 8) return 'Q8_0'
-    if (this.isOneOf('q4_k_m', 'q5_k_m') && hasMoreBits(i, this.valueCount)) return 'Q6_K'
-    if (this.isOneOf('q4_k_s') && i < 4) return 'Q5_K'
-    return this.is70B && type === 'Q4_K' ? 'Q5_K' : type
-  }
-
-  private feedForwardDown({ name }: TensorInfo, type: TensorType): TensorType {
-    const counted = this.down++
-    const i = this.experts > 1 ? layerOf(name) : counted
-    const n = this.layers
-    const early = i < Math.floor(n / 8)
-    switch (this.fileType) {
-      case 'q4_k_m':
-        if (this.falcon && i < Math.floor(n / 16)) return 'Q6_K'
-        return hasMoreBits(i, n) ? (this.falcon ? 'Q5_K' : 'Q6_K') : type
-      case 'q5_k_m':
-        return hasMoreBits(i, n) ? 'Q6_K' : type
-      case 'q4_k_s':
-        return early && !this.falcon ? 'Q5_K' : type
-      case 'q4_0':
-        return early && this.imatrix ? 'Q4_1' : type
-      case 'q5_0':
-        return early && this.imatrix ? 'Q5_1' : type
-      default:
-        return type
-    }
-  }
-}
-
-/** The first and last eighth of n layers, and every third between. */
-function hasMoreBits(i: number, n: number): boolean {
-  const eighth = Math.floor(n / 8)
-  return i < eighth || i >= Math.floor((7 * n) / 8) || (i - eighth) % 3 === 2
 }
