@@ -39,6 +39,19 @@ Level machine_level() {
   return static_cast<Level>(found);
 }
 
+bool has_byte_permutes() {
+#if defined(__x86_64__)
+  static int found = -1;
+  if (found < 0) {
+    uint32_t a, b, c = 0, d;
+    found = machine_level() == LEVEL_AVX512 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c >> 1 & 1);
+  }
+  return found != 0;
+#else
+  return false;
+#endif
+}
+
 Level level() { return chosen < 0 ? machine_level() : static_cast<Level>(chosen); }
 
 }  // namespace fb

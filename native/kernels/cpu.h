@@ -17,4 +17,7 @@ Level machine_level();
 /** The level in use: the machine's, or lower where the user asked for it. */
 Level level();
 
+/** True where permutes of bytes by a table of two registers (vpermi2b) may be used at the level of AVX-512. */
+bool has_byte_permutes();
+
 }  // namespace fb

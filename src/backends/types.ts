@@ -6,8 +6,9 @@ import type { QuantizedWeight } from '../weights/weight.ts'
  * How exactly linears compute.
  * - `exact`: activations as precise as float32 (f32 or a split with f32's error).
  * - `fast`: declared approximations on quantised weights are allowed (int8 activations); dense weights stay exact.
+ * - `fastest`: also those that lose more than that and are off by default (int16 tables of AQLM's codebooks).
  */
-export type Precision = 'exact' | 'fast'
+export type Precision = 'exact' | 'fast' | 'fastest'
 
 /** Rows to compute: row r is token `ids[r]` of sequence `slots[r]` at `positions[r]`. Rows of one slot come in rising positions. */
 export interface RowBatch {

@@ -1,4 +1,5 @@
 // Flags that several commands share, and the parsers of their values. A wrong value is a UsageError (exit code 2).
+import type { Precision } from '../backends/types.ts'
 import { UsageError } from '../core/errors.ts'
 import type { OptionSpec } from './command.ts'
 
@@ -118,9 +119,9 @@ export const SAMPLING_OPTIONS: readonly OptionSpec[] = [
   { flags: '--stop <text>', description: 'stop after this text (repeatable)', parse: repeated((text: string) => text) },
 ]
 
-/** `exact` unless the command's default or the user's flag says `fast`. */
-export function precisionOf(options: Readonly<Record<string, unknown>>, fallback: 'exact' | 'fast'): 'exact' | 'fast' {
+/** The command's default unless a flag says otherwise; `--fast` also allows what is off by default. */
+export function precisionOf(options: Readonly<Record<string, unknown>>, fallback: Precision): Precision {
   if (options.exact && options.fast)
     throw new UsageError('--exact and --fast exclude each other', { flags: ['exact', 'fast'] })
-  return options.exact ? 'exact' : options.fast ? 'fast' : fallback
+  return options.exact ? 'exact' : options.fast ? 'fastest' : fallback
 }

@@ -21,7 +21,7 @@ linear::Call call_of(const Engine& e, const LinearStep& s, const LinearPart& p) 
   call.bias = pointer<const float>(p.bias);
   call.residual = p.residual < 0 ? nullptr : e.value(p.residual, s);
   call.ldr = static_cast<int>(p.width);
-  call.mode = p.fast != 0 ? linear::Mode::Fast : linear::Mode::Exact;
+  call.mode = static_cast<linear::Mode>(static_cast<int>(p.fast));
   call.phase = e.batch.phase;
   return call;
 }

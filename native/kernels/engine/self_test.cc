@@ -96,6 +96,8 @@ bool ops_agree(const OpKernels& ops, float* memory) {
 }
 
 constexpr int N = 40, K = 512, ROWS = 3;
+/** Additive: codebooks of 256 entries over groups of 8. */
+constexpr int CODEBOOKS = 2, TABLE = CODEBOOKS * 256 * 8;
 
 struct Example {
   linear::Scheme scheme;
@@ -117,6 +119,7 @@ constexpr Example EXAMPLES[] = {
     {linear::Scheme::Affine, 8, 32, linear::Zero::Constant},
     {linear::Scheme::Affine, 8, K, linear::Zero::Constant},
     {linear::Scheme::Lookup16, 4, 64, linear::Zero::Constant},
+    {linear::Scheme::Additive, 8, 8, linear::Zero::Constant},
     {linear::Scheme::Q4_K, 0, 0, linear::Zero::Constant},
     {linear::Scheme::Q5_K, 0, 0, linear::Zero::Constant},
     {linear::Scheme::Q6_K, 0, 0, linear::Zero::Constant},
@@ -179,10 +182,10 @@ bool example_agrees(const linear::Kernels& kernels, const Example& example, cons
   fill_data(example, room.data, random);
   random.fill(room.scale, N * K / 32);
   random.fill(room.zeros, N * K / 32);
-  random.fill(room.table, 16);
+  random.fill(room.table, TABLE);
   random.fill(room.x, ROWS * K);
   const float zero_point = example.bits == 8 ? 128 : 8;
-  const linear::Source source = {example.scheme, N, K, example.bits, example.group, example.zero, room.data, room.scale, room.zeros, zero_point, room.table};
+  const linear::Source source = {example.scheme, N, K, example.bits, example.group, example.zero, room.data, room.scale, room.zeros, zero_point, room.table, CODEBOOKS, 1};
   linear::Weight weight = linear::describe(source);
   weight.tile = room.tile;
   linear::tile(source, weight, room.tile, 0, weight.panels);
@@ -198,6 +201,8 @@ bool example_agrees(const linear::Kernels& kernels, const Example& example, cons
     if (!call_agrees(kernels, call, room, EXACT)) return false;
     call.mode = linear::Mode::Fast;
     if (!call_agrees(kernels, call, room, FAST)) return false;
+    call.mode = linear::Mode::Fastest;
+    if (!call_agrees(kernels, call, room, FAST)) return false;
   }
   return example.group != K || int8_agrees(kernels, call, room);
 }
@@ -212,11 +217,11 @@ int wrong_linear(const linear::Kernels& kernels, uint8_t* memory) {
   };
   room.local = take(linear::LOCAL_BYTES);
   room.data = take(N * K * sizeof(float));
-  room.tile = take(48 * K * sizeof(float) + 4096);
-  room.scratch = take(ROWS * K * 64);
+  room.tile = take(64 * K * sizeof(float) + 4096);
+  room.scratch = take(ROWS * K / 8 * CODEBOOKS * 256 * sizeof(float));
   room.scale = reinterpret_cast<float*>(take(N * K / 32 * sizeof(float)));
   room.zeros = reinterpret_cast<float*>(take(N * K / 32 * sizeof(float)));
-  room.table = reinterpret_cast<float*>(take(16 * sizeof(float)));
+  room.table = reinterpret_cast<float*>(take(TABLE * sizeof(float)));
   room.x = reinterpret_cast<float*>(take(ROWS * K * sizeof(float)));
   room.got = reinterpret_cast<float*>(take(ROWS * N * sizeof(float)));
   room.wanted = reinterpret_cast<float*>(take(ROWS * N * sizeof(float)));
@@ -228,7 +233,7 @@ int wrong_linear(const linear::Kernels& kernels, uint8_t* memory) {
   return 0;
 }
 
-constexpr size_t ROOM_BYTES = 1 << 20;
+constexpr size_t ROOM_BYTES = 2 << 20;
 constexpr double OPS_WRONG = 1000;
 
 }  // namespace

@@ -12,7 +12,7 @@ PreparedWeight& weight_at(double address) { return *pointer<PreparedWeight>(addr
 }  // namespace fb
 
 /**
- * (scheme, n, k, bits, group, zero kind, zero point, data, scale, zeros, table) -> weight with room for its tile, 0 without memory. Numbers of
+ * (scheme, n, k, bits, group, zero kind, zero point, data, scale, zeros, table, codebooks, rows a code) -> weight with room for its tile, 0 without memory. Numbers of
  * enums as in linear.h; data, scale, zeros and table are pointers that must live until fb_weight_tile has done all panels.
  */
 FB_EXPORT double fb_weight_new(const double* args) {
@@ -29,6 +29,8 @@ FB_EXPORT double fb_weight_new(const double* args) {
   s.scale = pointer<const float>(args[8]);
   s.zeros = pointer<const float>(args[9]);
   s.table = pointer<const float>(args[10]);
+  s.codebooks = static_cast<int>(args[11]);
+  s.out = static_cast<int>(args[12]);
   PreparedWeight* w = static_cast<PreparedWeight*>(allocate(sizeof(PreparedWeight)));
   if (!w) return 0;
   w->source = s;
@@ -66,14 +68,14 @@ FB_EXPORT double fb_weight_free(const double* args) {
   return 0;
 }
 
-/** (weight, 1 for fast, 1 for decode, 1 for int8 activations, 64 bytes of room): writes the name of the kernel that such a call takes. */
+/** (weight, 1 for fast and 2 for fastest, 1 for decode, 1 for int8 activations, 64 bytes of room): writes the name of the kernel that such a call takes. */
 FB_EXPORT double fb_weight_kernel(const double* args) {
   using namespace fb;
   linear::Call call = {};
   int8_t activations;
   call.weight = &weight_at(args[0]).weight;
   call.rows = 1;
-  call.mode = args[1] != 0 ? linear::Mode::Fast : linear::Mode::Exact;
+  call.mode = static_cast<linear::Mode>(static_cast<int>(args[1]));
   call.phase = args[2] != 0 ? linear::Phase::Decode : linear::Phase::Prefill;
   if (args[3] != 0) call.x8 = &activations;
   const char* name = best_linear(level())->kernel(call);

@@ -15,7 +15,7 @@ namespace fb::linear {
 
 constexpr int PANEL_ROWS = 16;
 
-enum class Scheme : uint8_t { DenseF32, DenseF16, DenseBF16, Affine, Lookup16, Q4_K, Q5_K, Q6_K };
+enum class Scheme : uint8_t { DenseF32, DenseF16, DenseBF16, Affine, Lookup16, Additive, Q4_K, Q5_K, Q6_K };
 
 /** What zero means in an affine weight: w = s * (q - zero), s * (q - zeros[g]), or s * q + zeros[g]. */
 enum class Zero : uint8_t { Constant, Point, Shift };
@@ -23,8 +23,11 @@ enum class Zero : uint8_t { Constant, Point, Shift };
 /** How the tile keeps scales and zeros: always exactly. */
 enum class ScaleType : uint8_t { F16, BF16, F32 };
 
-/** Exact: float32's error. Fast: quantised weights may see activations as small integers. Dense weights are always exact. */
-enum class Mode : uint8_t { Exact, Fast };
+/**
+ * Exact: float32's error. Fast: quantised weights may see activations as small integers. Fastest: also what loses more than that (int16
+ * tables of codebooks). Dense weights are always exact.
+ */
+enum class Mode : uint8_t { Exact, Fast, Fastest };
 
 /** Decode: few rows, bound by reading the weight. Prefill: many rows, bound by arithmetic. The caller's choice, not a matter of rows. */
 enum class Phase : uint8_t { Decode, Prefill };
@@ -33,14 +36,15 @@ enum class Phase : uint8_t { Decode, Prefill };
 struct Source {
   Scheme scheme;
   int n, k;             // rows out, columns in
-  int bits;             // Affine: 1..8; Lookup16: 4
-  int group;            // neighbours along k that share a scale; divides k
+  int bits;             // Affine: 1..8; Lookup16: 4; Additive: 1..16
+  int group;            // neighbours along k that share a scale, or a code; divides k
   Zero zero;            // Affine
   const uint8_t* data;  // codes [n, k], one a byte; or superblock bytes [n, k/256]; or dense values [n, k]
   const float* scale;   // [n, k/group]
   const float* zeros;   // [n, k/group], unless zero is Constant
   float zero_point;     // Constant
-  const float* table;   // Lookup16: 16 values
+  const float* table;   // Lookup16: 16 values; Additive: codebooks [codebooks, 2^bits, out, group]
+  int codebooks, out;   // Additive: and rows that share a code; data: codes [n/out, k/group, codebooks], u16 above 8 bits; scale [n/out]
 };
 
 /** A tiled weight: plain data, may be copied. `tile` is 64-byte aligned. */
@@ -51,7 +55,7 @@ struct Weight {
   ScaleType scale_type;
   int n, k;
   int group;           // 0 for dense
-  int panels;          // ceil(n / 16)
+  int panels;          // ceil(n / 16); Additive: of 64 rows
   size_t group_bytes;  // one panel's codes of a group (or superblock) and its scales; dense: one step of k
   size_t panel_bytes;
   float zero_point;
@@ -59,6 +63,8 @@ struct Weight {
   // Lookup16: table_unit * (t0 + t1 / 2^15), each a 15-bit word as two planes of bytes, the low ones first.
   uint8_t table_planes[4][16];
   float table_unit;
+  int codebooks, out;   // Additive
+  size_t shared_bytes;  // what all panels read, after the last: codebooks f32 [codebooks][out * group][2^bits]
   const uint8_t* tile;
 };
 
@@ -69,7 +75,7 @@ struct Weight {
 Weight describe(const Source& source);
 
 /** Bytes of the whole tile. */
-inline size_t tile_bytes(const Weight& weight) { return weight.panel_bytes * (size_t)weight.panels; }
+inline size_t tile_bytes(const Weight& weight) { return weight.panel_bytes * (size_t)weight.panels + weight.shared_bytes; }
 
 /** Writes panels [panel_from, panel_to) of the tile that starts at `out`. */
 void tile(const Source& source, const Weight& weight, uint8_t* out, int panel_from, int panel_to);

@@ -1,6 +1,7 @@
 // Pieces of a panel as float32 [k][16], a vector of rows at a time: the decoder of every scheme for the float kernels.
 #pragma once
 #include "../simd/vector.h"
+#include "additive-tile.h"
 #include "layout.h"
 
 namespace fb::linear {
@@ -102,9 +103,51 @@ void affine_bits(const Weight& w, const uint8_t* chunk, const uint8_t* scales, i
   }
 }
 
+/** table[index], LANES of them. */
+FB_INLINE F pick(const float* table, I index) {
+#if defined(__AVX512F__)
+  return (F)_mm512_i32gather_ps((__m512i)index, table, 4);
+#elif defined(__AVX2__)
+  return (F)_mm256_i32gather_ps(table, (__m256i)index, 4);
+#else
+  return F{table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
+#endif
+}
+
+/** Codes of LANES rows. */
+FB_INLINE I load_codes(const uint8_t* from, bool wide) {
+  I out;
+  for (int lane = 0; lane < LANES; lane++) out[lane] = wide ? from[2 * lane] | from[2 * lane + 1] << 8 : from[lane];
+  return out;
+}
+
+void additive_piece(const Weight& w, const uint8_t* panel, int from, int to, float* out) {
+  const AdditiveRows rows = additive_rows(w, panel);
+  const bool wide = w.bits > 8;
+  const int entries = 1 << w.bits;
+  for (int side = 0; side < SIDES; side++) {
+    const F scale = load<F>(rows.scales + side * LANES);
+    I first;
+    for (int lane = 0; lane < LANES; lane++) first[lane] = (rows.first + side * LANES + lane) % w.out * w.group * entries;
+    for (int k = from; k < to;) {
+      const int j = k / w.group, end = min(to, (j + 1) * w.group);
+      const uint8_t* codes = rows.codes + (size_t)j * (size_t)w.codebooks * ADDITIVE_ROWS * (size_t)(wide ? 2 : 1) + side * LANES * (wide ? 2 : 1);
+      for (; k < end; k++) {
+        F sum = {};
+        for (int c = 0; c < w.codebooks; c++) {
+          const I index = load_codes(codes + c * ADDITIVE_ROWS * (wide ? 2 : 1), wide) + first;
+          sum += pick(rows.codebooks + ((size_t)c * (size_t)(w.out * w.group) + (size_t)(k - j * w.group)) * (size_t)entries, index);
+        }
+        store(out + (k - from) * PANEL_ROWS + side * LANES, sum * scale);
+      }
+    }
+  }
+}
+
 /** Columns [from, to) of a panel; `from` is a multiple of 32, `out` has room for whole chunks. Not for DenseF32, whose tile is this already. */
 void piece_of(const Weight& w, const uint8_t* panel, int from, int to, float* out) {
   if (is_dense(w.scheme)) return dense_piece(w, panel, from, to, out);
+  if (w.scheme == Scheme::Additive) return additive_piece(w, panel, from, to, out);
   for (int k = from; k < to; k += CHUNK, out += CHUNK * PANEL_ROWS) {
     if (is_superblock(w.scheme)) {
       const uint8_t* block = panel + w.group_bytes * (size_t)(k / SUPERBLOCK);

@@ -1,5 +1,6 @@
 // The functions of one level: included last by each kernels*.cc, which names its table.
 #pragma once
+#include "additive.h"
 #include "integers.h"
 #include "matvec.h"
 #if defined(__AVX2__)
@@ -33,22 +34,25 @@ Choice choose(const Call& c) {
   }
 #endif
 #if defined(__AVX2__)
-  if (c.phase == Phase::Prefill && c.mode == Mode::Fast && has_matmul8(*c.weight)) return {Kind::Digits, {1, 1, 127}};
+  if (c.phase == Phase::Prefill && c.mode != Mode::Exact && has_matmul8(*c.weight)) return {Kind::Digits, {1, 1, 127}};
 #endif
   return {Kind::Float, {}};
 }
 
 size_t scratch_bytes(const Call& c) {
+  if (c.weight->scheme == Scheme::Additive) return additive_scratch(c);
   const Choice choice = choose(c);
   return choice.kind == Kind::Digits ? row_bytes(choice.form, c.weight->k) * (size_t)c.rows : 0;
 }
 
 uint32_t form(const Call& c) {
+  if (c.weight->scheme == Scheme::Additive) return additive_form(c);
   const Choice choice = choose(c);
   return choice.kind == Kind::Digits ? number_of(choice.form) : 0;
 }
 
 void prepare(const Call& c, int row_from, int row_to) {
+  if (c.weight->scheme == Scheme::Additive) return additive_prepare(c, row_from, row_to);
   const Choice choice = choose(c);
   if (choice.kind != Kind::Digits) return;
   for (int row = row_from; row < row_to; row++) {
@@ -59,6 +63,7 @@ void prepare(const Call& c, int row_from, int row_to) {
 }
 
 const char* kernel(const Call& c) {
+  if (c.weight->scheme == Scheme::Additive) return additive_kernel(c);
   const Choice choice = choose(c);
   if (choice.kind == Kind::Integers) return "int8";
   if (choice.kind == Kind::Float) return "f32";
@@ -83,6 +88,7 @@ void compute_panel(const Call& c, const Choice& choice, int panel, float* local)
 }
 
 void compute(const Call& c, int panel_from, int panel_to, uint8_t* local) {
+  if (c.weight->scheme == Scheme::Additive) return additive_compute(c, panel_from, panel_to, local);
   const Choice choice = choose(c);
   for (int panel = panel_from; panel < panel_to; panel++) compute_panel(c, choice, panel, (float*)local);
 }

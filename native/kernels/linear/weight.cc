@@ -1,5 +1,6 @@
 // Describes and tiles weights; decodes single rows. Portable: the same bytes on every machine, but for WASM, which has no half
 // conversion in its vector set and therefore keeps scales as float32.
+#include "additive-tile.h"
 #include "decode.h"
 #include "layout.h"
 
@@ -205,6 +206,10 @@ Weight describe(const Source& s) {
   w.n = s.n;
   w.k = s.k;
   w.panels = (s.n + PANEL_ROWS - 1) / PANEL_ROWS;
+  if (s.scheme == Scheme::Additive) {
+    describe_additive(s, w);
+    return w;
+  }
   if (!is_dense(s.scheme) && !is_superblock(s.scheme) && !has_tile(s)) w.scheme = Scheme::DenseF32;
   if (is_dense(w.scheme)) {
     w.bits = w.scheme == Scheme::DenseF32 ? 32 : 16;
@@ -238,6 +243,7 @@ void tile(const Source& s, const Weight& w, uint8_t* out, int panel_from, int pa
   for (int panel = panel_from; panel < panel_to; panel++) {
     uint8_t* to = out + w.panel_bytes * (size_t)panel;
     if (s.scheme != w.scheme) tile_decoded(s, w, to, panel);
+    else if (w.scheme == Scheme::Additive) tile_additive(s, w, to, panel);
     else if (is_dense(w.scheme)) tile_dense(s, w, to, panel);
     else if (is_superblock(w.scheme)) tile_superblocks(s, w, to, panel);
     else tile_groups(s, w, to, panel);
@@ -245,6 +251,7 @@ void tile(const Source& s, const Weight& w, uint8_t* out, int panel_from, int pa
 }
 
 void decode_row(const Weight& w, int row, float* out) {
+  if (w.scheme == Scheme::Additive) return decode_additive_row(w, row, out);
   const uint8_t* panel = panel_of(w, row / PANEL_ROWS);
   float block[SUPERBLOCK * PANEL_ROWS];
   for (int k = 0; k < w.k; k += SUPERBLOCK) {

@@ -9,7 +9,7 @@ import { allocate, type Door } from './door.ts'
 import { Blocks, Jobs } from './jobs.ts'
 import { type Lowered, lower } from './lower.ts'
 import { type PreparedParameter, prepareWeight } from './prepare.ts'
-import { encodeProgram } from './program.ts'
+import { encodeProgram, MODES } from './program.ts'
 
 const MAX_POSITIONS = 2 ** 24
 const MAX_SLOTS = 2 ** 16
@@ -55,7 +55,7 @@ class CpuExecutable implements Executable {
   private readonly parameters: readonly PreparedParameter[]
   private readonly lowered: Lowered
   private readonly taps: readonly string[]
-  private readonly fast: boolean
+  private readonly mode: number
   private readonly blocks: Blocks
   private readonly engine: number
   private readonly lengths = new LengthMemory()
@@ -90,10 +90,10 @@ class CpuExecutable implements Executable {
     const inputs = graph.nodes.filter((node): node is InputNode => node.op === 'input')
     this.inputs = inputs.sort((a, b) => a.index - b.index)
     this.positions = positionLimit(graph)
-    this.fast = options.precision === 'fast'
+    this.mode = MODES[options.precision]
     this.lowered = lower(graph, this.taps, (parameter) => parameters[parameter].int8 !== undefined)
     this.blocks = new Blocks(door)
-    const { numbers, pageFloats } = encodeProgram(graph, this.lowered, parameters, this.fast)
+    const { numbers, pageFloats } = encodeProgram(graph, this.lowered, parameters, this.mode)
     const { rowFloats, selectedFloats } = this.lowered
     const halves = graph.ropes.map((rope) => rope.rotaryDim / 2)
     const program = this.blocks.takeFrom(numbers)
@@ -214,8 +214,8 @@ class CpuExecutable implements Executable {
   private kernelOf({ pointer, quantized, int8 }: PreparedParameter): string {
     const text = new Uint8Array(64)
     const block = allocate(this.door, text.length)
-    const fast = Number(this.fast && quantized)
-    const length = this.door.kernels.fb_weight_kernel(pointer, fast, 1, Number(int8 !== undefined), block)
+    const mode = quantized ? this.mode : MODES.exact
+    const length = this.door.kernels.fb_weight_kernel(pointer, mode, 1, Number(int8 !== undefined), block)
     this.door.read(block, text)
     this.door.kernels.fb_free(block)
     return new TextDecoder().decode(text.subarray(0, length))

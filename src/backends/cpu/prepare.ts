@@ -4,7 +4,13 @@ import { DTYPE_BYTES, type RawTensor } from '../../core/dtypes.ts'
 import { BugError } from '../../core/errors.ts'
 import { toFloat32 } from '../../core/half.ts'
 import { DECODE_TYPES, DECODE_UNIT, decodeCall, ZERO_KINDS } from '../../weights/decode-kernel.ts'
-import { type AffineScheme, groupsFollowRows, type LookupScheme, type SuperblockScheme } from '../../weights/scheme.ts'
+import {
+  type AdditiveScheme,
+  type AffineScheme,
+  groupsFollowRows,
+  type LookupScheme,
+  type SuperblockScheme,
+} from '../../weights/scheme.ts'
 import type { SuperblockType } from '../../weights/superblock/index.ts'
 import { LOOKUP_TABLES } from '../../weights/tables.ts'
 import { part, type QuantizedWeight } from '../../weights/weight.ts'
@@ -23,9 +29,9 @@ export interface PreparedParameter {
   readonly int8?: { readonly absmax: number; readonly threshold: number }
 }
 
-const SCHEMES = { F32: 0, F16: 1, BF16: 2, affine: 3, lookup: 4 } as const
+const SCHEMES = { F32: 0, F16: 1, BF16: 2, affine: 3, lookup: 4, additive: 5 } as const
 /** Superblocks that have tiles of their own; the others are decoded. */
-const SUPERBLOCK_SCHEMES: Readonly<Partial<Record<SuperblockType, number>>> = { Q4_K: 5, Q5_K: 6, Q6_K: 7 }
+const SUPERBLOCK_SCHEMES: Readonly<Partial<Record<SuperblockType, number>>> = { Q4_K: 6, Q5_K: 7, Q6_K: 8 }
 
 /** Elements of a stored float tensor, and the units of fb_cast. */
 export function widenUnits(tensor: RawTensor): { count: number; units: number } {
@@ -44,6 +50,8 @@ interface Source {
   readonly scale?: number
   readonly zeros?: number
   readonly table?: number
+  readonly codebooks?: number
+  readonly out?: number
 }
 
 /** Copies a weight into C++ memory in the form that kernels read. Throws OutOfMemoryError. */
@@ -87,7 +95,8 @@ class Preparation {
     const source = await this.source()
     const { kernels } = this.jobs.door
     const { scheme, bits = 0, group = 0, zero = 0, zeroPoint = 0, data, scale = 0, zeros = 0, table = 0 } = source
-    const pointer = kernels.fb_weight_new(scheme, n, k, bits, group, zero, zeroPoint, data, scale, zeros, table)
+    const parts = [data, scale, zeros, table, source.codebooks ?? 0, source.out ?? 0]
+    const pointer = kernels.fb_weight_new(scheme, n, k, bits, group, zero, zeroPoint, ...parts)
     if (pointer === 0) allocate(this.jobs.door, 4 * n * k)
     try {
       await sliced(kernels.fb_weight_panels(pointer), signal, (from, to) => kernels.fb_weight_tile(pointer, from, to))
@@ -124,7 +133,7 @@ class Preparation {
       case 'superblock':
         return this.superblock(scheme)
       case 'additive':
-        return this.decoded()
+        return this.additive(scheme)
       default:
         return scheme satisfies never
     }
@@ -144,6 +153,13 @@ class Preparation {
     }
     const size = group.kind === 'tensor' ? k : group.size
     return { scheme: SCHEMES.affine, bits: scheme.bits, group: size, zero, zeroPoint, data, scale, zeros }
+  }
+
+  private async additive({ bits, codebooks, group }: AdditiveScheme): Promise<Source> {
+    const data = this.blocks.takeFrom(part(this.weight, 'codes').data)
+    const table = await this.widened(part(this.weight, 'codebooks'))
+    const scale = await this.widened(part(this.weight, 'scale'))
+    return { scheme: SCHEMES.additive, bits, group: group.in, data, scale, table, codebooks, out: group.out }
   }
 
   private async lookup(scheme: LookupScheme, [, k]: readonly number[]): Promise<Source> {

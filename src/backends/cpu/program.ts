@@ -1,6 +1,7 @@
 // Lowered steps -> the numbers that native/kernels/engine/steps.h reads, field by field in its order.
 import { UnsupportedError } from '../../core/errors.ts'
 import type { Activation, AttentionSpec, Graph, Node } from '../../graph/types.ts'
+import type { Precision } from '../types.ts'
 import type { FusedStep, Lowered } from './lower.ts'
 import type { PreparedParameter } from './prepare.ts'
 
@@ -32,14 +33,17 @@ export interface Program {
   readonly pageFloats: number
 }
 
-/** Encodes `lowered`; parameter i of the graph is `parameters[i]`. `fast` allows approximate activations on quantised weights. */
+/** linear::Mode of native/kernels/linear/linear.h. */
+export const MODES: Readonly<Record<Precision, number>> = { exact: 0, fast: 1, fastest: 2 }
+
+/** Encodes `lowered`; parameter i of the graph is `parameters[i]`. `mode` says what may be approximated on quantised weights. */
 export function encodeProgram(
   graph: Graph,
   lowered: Lowered,
   parameters: readonly PreparedParameter[],
-  fast: boolean,
+  mode: number,
 ): Program {
-  const encoder = new Encoder(graph, lowered, parameters, fast)
+  const encoder = new Encoder(graph, lowered, parameters, mode)
   const numbers = lowered.steps.flatMap((step) => encoder.encode(step))
   return { numbers: Float64Array.from(numbers), pageFloats: encoder.pageFloats }
 }
@@ -48,16 +52,16 @@ class Encoder {
   private readonly graph: Graph
   private readonly lowered: Lowered
   private readonly parameters: readonly PreparedParameter[]
-  private readonly fast: boolean
+  private readonly mode: number
   /** Where each layer's keys and values begin in a page. */
   private readonly layers = new Map<number, { keys: number; values: number }>()
   pageFloats = 0
 
-  constructor(graph: Graph, lowered: Lowered, parameters: readonly PreparedParameter[], fast: boolean) {
+  constructor(graph: Graph, lowered: Lowered, parameters: readonly PreparedParameter[], mode: number) {
     this.graph = graph
     this.lowered = lowered
     this.parameters = parameters
-    this.fast = fast
+    this.mode = mode
   }
 
   encode(step: FusedStep): number[] {
@@ -118,7 +122,7 @@ class Encoder {
       part.residual === undefined ? -1 : this.at(part.residual),
       this.at(part.node),
       part.linear.width,
-      Number(this.fast && this.parameters[part.linear.weight].quantized),
+      this.parameters[part.linear.weight].quantized ? this.mode : MODES.exact,
     ])
     return this.step('linear', node, [this.at(x), xWidth, parts.length, ...fields])
   }
