@@ -42,12 +42,14 @@ const { fround } = Math
 export function timesH({ columns, h }: Problem, x: Float32Array): Float32Array {
   const rows = x.length / columns
   const out = new Float32Array(x.length)
-  for (let n = 0; n < rows; n++)
-    for (let c = 0; c < columns; c++) {
-      let sum = 0
-      for (let k = 0; k < columns; k++) sum = fround(sum + fround(x[n * columns + k] * h[k * columns + c]))
-      out[n * columns + c] = sum
+  for (let n = 0; n < rows; n++) {
+    const row = out.subarray(n * columns, (n + 1) * columns)
+    for (let k = 0; k < columns; k++) {
+      const value = x[n * columns + k]
+      const at = k * columns
+      for (let c = 0; c < columns; c++) row[c] = fround(row[c] + fround(value * h[at + c]))
     }
+  }
   return out
 }
 
