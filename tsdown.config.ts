@@ -1,11 +1,11 @@
 import { defineConfig } from 'tsdown'
 
 export default defineConfig({
-  entry: { index: 'src/index.ts', cli: 'src/cli/main.ts' },
+  entry: { index: 'src/index.ts', models: 'src/models/index.ts', cli: 'src/cli/main.ts' },
   format: 'esm',
   platform: 'node',
   target: 'node20.19',
-  dts: { entry: 'src/index.ts' },
+  dts: { entry: ['src/index.ts', 'src/models/index.ts'] },
   clean: true,
   outDir: 'dist',
 })

@@ -10,6 +10,7 @@ import type { OutputStore } from '../checkpoint/types.ts'
 import { ConfigError } from '../core/errors.ts'
 import type { WorkOptions } from '../core/events.ts'
 import { llamaIds } from '../evaluate/text.ts'
+import { ggufNameOf } from '../models/parameters.ts'
 import type { ModelSource } from '../models/source.ts'
 import type { Tokenizer } from '../text/types.ts'
 
@@ -53,7 +54,7 @@ export async function makeImatrix(
       {
         graph: source.graph,
         load: (path) => source.load(index.get(path)!, kernels),
-        nameOf: (path) => source.parameters[index.get(path)!].names.gguf,
+        nameOf: (path) => ggufNameOf(source.parameters[index.get(path)!].names),
       },
       runner,
       { kernels, onEvent, signal },

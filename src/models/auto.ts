@@ -1,5 +1,5 @@
 // Picks the family by config.json's model_type.
-import { UnsupportedError } from '../core/errors.ts'
+import { UnsupportedError, UsageError } from '../core/errors.ts'
 import { type JsonObject, writeJson } from '../core/json.ts'
 import { gemma, gemma2, gemma3 } from './families/gemma.ts'
 import { gpt2 } from './families/gpt2.ts'
@@ -12,10 +12,9 @@ import { phi3 } from './families/phi3.ts'
 import { qwen2 } from './families/qwen2.ts'
 import { qwen3 } from './families/qwen3.ts'
 import { smollm3 } from './families/smollm3.ts'
-import type { ModelFamily } from './types.ts'
+import type { ModelConfig, ModelFamily } from './types.ts'
 
-/** Every registered family. */
-export const MODEL_FAMILIES: readonly ModelFamily[] = [
+const families: ModelFamily[] = [
   llama,
   mistral,
   qwen2,
@@ -30,6 +29,17 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
   gpt2,
   opt,
 ]
+
+/** Every registered family. */
+export const MODEL_FAMILIES: readonly ModelFamily[] = families
+
+/** Adds a family of one's own. A model_type that is taken is an error. */
+export function registerModel<C extends ModelConfig>(family: ModelFamily<C>): void {
+  const taken = family.modelTypes.find((type) => families.some((other) => other.modelTypes.includes(type)))
+  if (taken !== undefined)
+    throw new UsageError(`A family for model_type "${taken}" is registered already`, { modelType: taken })
+  families.push(family as unknown as ModelFamily)
+}
 
 /** The family of a config.json. Throws UnsupportedError listing what is there. */
 export function familyOf(config: JsonObject): ModelFamily {

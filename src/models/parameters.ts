@@ -2,7 +2,7 @@
 import type { Checkpoint, StoredTensor } from '../checkpoint/types.ts'
 import { storedShape, type WeightOp } from '../convert/ops.ts'
 import { isFloat } from '../core/dtypes.ts'
-import { FileError } from '../core/errors.ts'
+import { BugError, FileError } from '../core/errors.ts'
 import type { Graph, Parameter } from '../graph/types.ts'
 import type { Method, StoredReader } from '../methods/types.ts'
 import type { ParameterName } from './types.ts'
@@ -30,9 +30,15 @@ export function nameTable(names: readonly ParameterName[], format: Checkpoint['f
     byPath: new Map(names.map((n) => [n.path, n])),
     of:
       format === 'gguf'
-        ? (n) => ({ name: n.gguf, op: n.ggufOp })
+        ? (n) => ({ name: ggufNameOf(n), op: n.ggufOp })
         : (n) => ({ name: n.huggingFace, op: n.huggingFaceOp }),
   }
+}
+
+/** Name in a GGUF file. */
+export function ggufNameOf({ path, gguf }: ParameterName): string {
+  if (gguf !== undefined) return gguf
+  throw new BugError(`The family has a GGUF profile, but parameter "${path}" has no GGUF name`)
 }
 
 /** Finds every parameter. Throws FileError naming the first tensor that is missing or has a wrong shape or dtype. */

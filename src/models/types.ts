@@ -72,7 +72,8 @@ export interface ParameterName {
   readonly path: string
   readonly huggingFace: string
   readonly huggingFaceOp?: WeightOp
-  readonly gguf: string
+  /** Absent in families without GGUF files. */
+  readonly gguf?: string
   readonly ggufOp?: WeightOp
 }
 

@@ -6,7 +6,7 @@ import { saveUnchanged } from '../../src/convert/save.ts'
 import { UnsupportedError } from '../../src/core/errors.ts'
 import { methods } from '../../src/methods/index.ts'
 import type { Method, Variant } from '../../src/methods/types.ts'
-import { MODEL_FAMILIES } from '../../src/models/auto.ts'
+import { MODEL_FAMILIES, registerModel } from '../../src/models/index.ts'
 import type { ModelSource } from '../../src/models/source.ts'
 import type { ModelFamily } from '../../src/models/types.ts'
 import type { QuantizedWeight } from '../../src/weights/weight.ts'
@@ -14,10 +14,13 @@ import { COMPILED } from '../support/devices.ts'
 import { familySuite } from '../support/family-suite.ts'
 import { memoryOutput } from '../support/memory-output.ts'
 import { exactnessOf, observeOn, observeReference } from '../support/observe.ts'
+import { starcoder2 } from '../support/own-family.ts'
 import { SIZES, tinyModel } from '../support/tiny-model.ts'
 import { expectClose, expectSameBits, expectSameFiles, KERNEL } from '../support/tolerances.ts'
 import { isFull, type Quantised, quantise, variantsOf } from '../support/walk.ts'
 import { Skips } from '../support/walk-record.ts'
+
+registerModel(starcoder2) // the example of docs/add-a-family.md is walked like the built-in ones
 
 describe.each(['cpu', 'wasm'])('%s', (device) => {
   familySuite(device)

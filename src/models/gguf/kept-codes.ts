@@ -8,6 +8,7 @@ import type { QuantizerKernels } from '../../core/kernels.ts'
 import { blockBytes } from '../../methods/gguf/stored.ts'
 import { AFFINE_BLOCK_SIZE, affineBlockBytes } from '../../weights/affine-blocks.ts'
 import { canReExpress, type KeptType, reExpress } from '../../weights/re-express.ts'
+import { ggufNameOf } from '../parameters.ts'
 import type { ModelSource } from '../source.ts'
 
 export interface KeptCodes {
@@ -27,15 +28,16 @@ export async function withKeptCodes(
   const readers = new Map<string, () => Promise<Uint8Array>>()
   for (const [index, { parameter, names }] of source.parameters.entries()) {
     const scheme = await source.schemeOf(index)
-    const tensor = tensors.get(names.gguf)
+    const name = ggufNameOf(names)
+    const tensor = tensors.get(name)
     if (!scheme || !tensor || !canReExpress(scheme, parameter.shape, type)) continue
-    tensors.set(names.gguf, blocksOf(tensor, type))
-    readers.set(names.gguf, async () => {
+    tensors.set(name, blocksOf(tensor, type))
+    readers.set(name, async () => {
       const stored = await source.load(index, kernels)
       const found = reExpress(fromGraph(names.ggufOp, stored), type)
       if (!found)
-        throw new UnsupportedError(`Cannot write "${names.gguf}" as ${type}: a scale leaves the range of float16`, {
-          tensor: names.gguf,
+        throw new UnsupportedError(`Cannot write "${name}" as ${type}: a scale leaves the range of float16`, {
+          tensor: name,
           hint: 'convert to float first, and quantise that',
         })
       return blockBytes(type, found.weight, kernels)

@@ -9,6 +9,7 @@ import { UnsupportedError } from '../../core/errors.ts'
 import { toFloat32 } from '../../core/half.ts'
 import { byCodePoint, type JsonObject, parseJsonObject } from '../../core/json.ts'
 import { denseWeight } from '../../weights/weight.ts'
+import { ggufNameOf } from '../parameters.ts'
 import { type ModelSource, modelDtype, readTensor } from '../source.ts'
 import type { ParameterName } from '../types.ts'
 import { modelMetadata } from './metadata.ts'
@@ -103,11 +104,11 @@ const FLOAT32_NAMES = /(?:_norm|^position_embd)\.weight$/
 
 /** Vectors and norms are f32 in GGUF; matrices keep the input's dtype, which is f32 where ggml has no such type. */
 function viewTensor(checkpoint: Checkpoint, stored: StoredTensor, names: ParameterName): ViewTensor {
-  const isVector = stored.shape.length < 2 || FLOAT32_NAMES.test(names.gguf)
+  const isVector = stored.shape.length < 2 || FLOAT32_NAMES.test(ggufNameOf(names))
   const dtype: DType = isVector || !(stored.dtype in FILE_TYPES) ? 'F32' : (stored.dtype as DType)
   const shape = storedShape(names.huggingFaceOp, stored.shape)
   const byteLength = elementCount(shape) * DTYPE_BYTES[dtype]
-  const tensor = { ...stored, name: names.gguf, shape, dtype, byteLength }
+  const tensor = { ...stored, name: ggufNameOf(names), shape, dtype, byteLength }
   const read = async () => {
     const raw = await readTensor(checkpoint, stored.name)
     const { values } = toGraph(names.huggingFaceOp, denseWeight(raw)).parts
