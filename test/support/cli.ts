@@ -4,7 +4,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 
 export const ROOT: string = resolve(import.meta.dirname, '../..')
-const CLI = join(ROOT, 'dist', 'cli.mjs')
+export const CLI: string = join(ROOT, 'dist', 'cli.mjs')
 
 /** Builds `dist/` where a source is newer. */
 export function ensureBuilt(): void {

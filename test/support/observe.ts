@@ -24,11 +24,11 @@ export function exactnessOf(weights: readonly QuantizedWeight[]): Exactness {
 }
 
 /** Rows of a prompt: more than a slice of 8 and a panel of 16, not a multiple of either. */
-const PROMPT = 21
+export const PROMPT = 21
 /** Tokens that are also run one by one. */
 const STEPS = 4
 /** Lengths of the sequences that decode together. */
-const BATCH = [5, PROMPT, 1, 13, 2, 8, 3, 9, 4]
+const BATCH = [5, 21, 1, 13, 2, 8, 3, 9, 4]
 
 /** What a model gives, as logits. */
 export type Observation = {
@@ -57,12 +57,12 @@ function decodeStep(ids: readonly number[], positions: readonly number[], first:
 }
 
 /** Runs the cases of an Observation. */
-export async function observe(model: Executable, vocabulary: number): Promise<Observation> {
+export async function observe(model: Executable, vocabulary: number, length = PROMPT): Promise<Observation> {
   const id = (i: number) => (i * 37 + 11) % vocabulary
-  const ids = Array.from({ length: PROMPT }, (_, i) => id(i))
+  const ids = Array.from({ length: Math.max(length, PROMPT) }, (_, i) => id(i))
   const run = async (batch: RowBatch) => (await model.run(batch)).slice()
   const prompt = await run(rowsOf(ids, 0, 'all'))
-  const next = await run(rowsOf([id(3)], PROMPT, 'last'))
+  const next = await run(rowsOf([id(3)], ids.length, 'last'))
   const steps: Float32Array[] = [await run({ ...rowsOf([ids[0]], 0, 'last', 1), phase: 'decode' })]
   for (let i = 1; i < STEPS; i++) steps.push(await run(rowsOf([ids[i]], i, 'last', 1)))
   const alone: Float32Array[] = []
@@ -94,21 +94,21 @@ function joined(parts: readonly Float32Array[]): Float32Array {
 export async function observeOn(
   device: Device,
   source: ModelSource,
-  options: Pick<CompileOptions, 'precision' | 'threads'>,
+  options: Pick<CompileOptions, 'precision' | 'threads'> & { readonly prompt?: number },
 ): Promise<{ seen: Observation; kernels: ReadonlySet<string> }> {
   const backend = await openDevice(device)
   const model = await backend.compile(source.graph, source.load, options)
   try {
     const kernels = new Set(model.kernels().map((k) => k.kernel))
-    return { seen: await observe(model, source.config.vocabSize), kernels }
+    return { seen: await observe(model, source.config.vocabSize, options.prompt), kernels }
   } finally {
     model.dispose()
   }
 }
 
 /** Observes a source on the reference backend. */
-export async function observeReference(source: ModelSource): Promise<Observation> {
+export async function observeReference(source: ModelSource, prompt?: number): Promise<Observation> {
   const backend = await openBackend('reference')
   const model = await backend.compile(source.graph, source.load, { precision: 'exact', threads: 1 })
-  return observe(model, source.config.vocabSize)
+  return observe(model, source.config.vocabSize, prompt)
 }
