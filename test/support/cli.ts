@@ -26,14 +26,14 @@ export interface CliResult {
 /** Runs `fewbit ...args` in `cwd` and waits. */
 export function fewbit(
   args: readonly string[],
-  options: { cwd: string; input?: string; env?: Record<string, string> },
+  options: { cwd: string; input?: string; env?: Record<string, string>; timeoutMs?: number },
 ): CliResult {
   const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, ...args], {
     cwd: options.cwd,
     input: options.input ?? '',
     encoding: 'utf8',
     env: { ...process.env, NO_COLOR: '1', ...options.env },
-    timeout: 110_000,
+    timeout: options.timeoutMs ?? 110_000,
   })
   return { status, stdout, stderr }
 }
