@@ -20,6 +20,9 @@ export function formatSeconds(seconds: number): string {
     : `${Math.floor(minutes / 60)} h ${minutes % 60} min`
 }
 
+const numberOf = (value: unknown) => (typeof value === 'number' ? value : undefined)
+const formatLeft = (seconds: number | undefined) => (seconds === undefined ? '...' : formatSeconds(seconds))
+
 export class ProgressLine {
   private shown = false
   private name = ''
@@ -48,11 +51,15 @@ export class ProgressLine {
     const share = event.total > 0 ? Math.min(1, event.done / event.total) : 0
     const seconds = (now - this.startedAt) / 1000
     const rate = seconds > 0.2 ? event.done / seconds : 0
-    const left = rate > 0 ? formatSeconds((event.total - event.done) / rate) : '...'
+    // Calibration knows better than the rate: its blocks differ, and it can tell before it starts.
+    const known = numberOf(event.secondsLeft) ?? numberOf(event.estimatedSeconds)
+    const left = formatLeft(known ?? (rate > 0 ? (event.total - event.done) / rate : undefined))
+    const error = numberOf(event.relativeError)
+    const quality = error === undefined ? '' : `  error ${(100 * error).toFixed(1)}%`
     const speed =
       rate === 0 ? '' : event.unit === 'bytes' ? `${formatBytes(rate)}/s` : `${rate.toFixed(1)} ${event.unit}/s`
     const bar = '█'.repeat(Math.round(share * WIDTH)).padEnd(WIDTH, '░')
-    this.stream.write(`\r\x1b[2K${event.name} ${bar} ${Math.floor(share * 100)}%  ${speed}  ${left} left`)
+    this.stream.write(`\r\x1b[2K${event.name} ${bar} ${Math.floor(share * 100)}%  ${speed}  ${left} left${quality}`)
     this.shown = true
   }
 
