@@ -69,6 +69,9 @@
   FB_CALL(fb_engine_truncate)                   \
   FB_CALL(fb_engine_bytes)                      \
   FB_CALL(fb_self_test)                         \
+  /* evaluate/ */                               \
+  FB_UNITS(fb_row_sums)                         \
+  FB_UNITS(fb_compare_rows)                     \
   /* quantize/ */                               \
   FB_UNITS(fb_bnb_4bit)                         \
   FB_UNITS(fb_bnb_nested)                       \

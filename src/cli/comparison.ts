@@ -105,10 +105,11 @@ async function measureRow(
   const model =
     method === 'float' ? bench.baseline : await prepareModel(source, { device, threads, precision: 'exact', signal })
   const vocabulary = source.config.vocabSize
+  const work = { signal, kernels: await openQuantizers(device, { threads, signal }) }
   const quality =
     method === 'float'
-      ? { ...(await evaluatePerplexity(model, bench.windows, vocabulary, { signal })), kl: 0, top1: 1 }
-      : await evaluateDivergence(bench.baseline, model, bench.windows, vocabulary, { signal }).then((d) => ({
+      ? { ...(await evaluatePerplexity(model, bench.windows, vocabulary, work)), kl: 0, top1: 1 }
+      : await evaluateDivergence(bench.baseline, model, bench.windows, vocabulary, work).then((d) => ({
           ...d.model,
           kl: d.meanDivergence,
           top1: d.topAgreement,

@@ -2,6 +2,7 @@
 
 import { prepareModel } from '../api/prepare.ts'
 import { tokenizerOf } from '../api/tokenizer.ts'
+import { openQuantizers } from '../backends/index.ts'
 import type { Precision } from '../backends/types.ts'
 import { UsageError } from '../core/errors.ts'
 import { evaluateDivergence } from '../evaluate/divergence.ts'
@@ -68,7 +69,8 @@ export async function evaluateModels(request: EvaluationRequest): Promise<Evalua
     signal,
   }
   const model = await prepareModel(source, options)
-  const work = { onEvent: output.event, signal }
+  const kernels = await openQuantizers(request.device, { threads: request.threads, signal })
+  const work = { onEvent: output.event, signal, kernels }
   try {
     if (!base) return { ...(await evaluatePerplexity(model, windows, source.config.vocabSize, work)) }
     const baseline = await prepareModel(base, options)

@@ -1,10 +1,10 @@
 // How far a model's predictions are from a baseline's: Kullback-Leibler divergence and agreement of the most likely token.
 // Both models go through the text together, so that only one window's logits of each are held.
 import type { Executable } from '../backends/types.ts'
-import type { WorkOptions } from '../core/events.ts'
+import type { QuantizerKernels } from '../core/kernels.ts'
 import { score } from './forward.ts'
-import { type Comparison, compareRows } from './likelihood.ts'
-import { Average, type PerplexityResult } from './perplexity.ts'
+import { type Comparison, compareRowsWith } from './likelihood.ts'
+import { Average, type EvaluateOptions, type PerplexityResult } from './perplexity.ts'
 import type { Window } from './recipes.ts'
 
 export interface DivergenceResult {
@@ -47,12 +47,13 @@ async function compareWindow(
   model: Executable,
   window: Window,
   vocabulary: number,
+  kernels: QuantizerKernels | undefined,
 ): Promise<Comparison[]> {
   const out: Comparison[] = []
   const ours = score(model, window, vocabulary)
   for await (const { logits, targets } of score(baseline, window, vocabulary)) {
     const piece = await ours.next()
-    for (const row of compareRows(logits, piece.value!.logits, targets)) out.push(row)
+    for (const row of await compareRowsWith(kernels, logits, piece.value!.logits, targets)) out.push(row)
   }
   return out
 }
@@ -63,14 +64,14 @@ export async function evaluateDivergence(
   model: Executable,
   windows: readonly Window[],
   vocabulary: number,
-  options: WorkOptions = {},
+  options: EvaluateOptions = {},
 ): Promise<DivergenceResult> {
   const averages = { baseline: new Average(), model: new Average() }
   const divergences: number[] = []
   const agreements: number[] = []
   for (const [w, window] of windows.entries()) {
     options.signal?.throwIfAborted()
-    const rows = await compareWindow(baseline, model, window, vocabulary)
+    const rows = await compareWindow(baseline, model, window, vocabulary, options.kernels)
     averages.baseline.add(
       Float64Array.from(rows, (r) => r.baselineNll),
       window.counted,

@@ -1,9 +1,15 @@
 // Perplexity of a text by a recipe, window by window.
 import type { Executable } from '../backends/types.ts'
 import type { WorkOptions } from '../core/events.ts'
+import type { QuantizerKernels } from '../core/kernels.ts'
 import { score } from './forward.ts'
-import { negativeLogLikelihoods } from './likelihood.ts'
+import { negativeLogLikelihoodsWith } from './likelihood.ts'
 import type { Window } from './recipes.ts'
+
+export interface EvaluateOptions extends WorkOptions {
+  /** Compiled sums over logits; absent: plain TypeScript. */
+  readonly kernels?: QuantizerKernels
+}
 
 export interface PerplexityResult {
   readonly perplexity: number
@@ -50,14 +56,14 @@ export async function evaluatePerplexity(
   model: Executable,
   windows: readonly Window[],
   vocabulary: number,
-  options: WorkOptions = {},
+  options: EvaluateOptions = {},
 ): Promise<PerplexityResult> {
   const average = new Average()
   for (const [w, window] of windows.entries()) {
     options.signal?.throwIfAborted()
     const nlls: number[] = []
     for await (const { logits, targets } of score(model, window, vocabulary))
-      for (const nll of negativeLogLikelihoods(logits, targets)) nlls.push(nll)
+      for (const nll of await negativeLogLikelihoodsWith(options.kernels, logits, targets)) nlls.push(nll)
     average.add(Float64Array.from(nlls), window.counted)
     const { perplexity } = average.result()
     options.onEvent?.({
