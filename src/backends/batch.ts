@@ -33,3 +33,35 @@ export function rowsOf(ids: readonly number[], position: number, outputs: 'last'
     phase: count === 1 && position > 0 ? 'decode' : 'prefill',
   }
 }
+
+/**
+ * A batch in blocks of up to `most` rows, in their order, each with the rows that it wants; `tables` have values for every row, and are cut with it.
+ */
+export function* rowBlocks(
+  batch: RowBatch,
+  tables: readonly Float32Array[],
+  most: number,
+): Generator<{ batch: RowBatch; tables: readonly Float32Array[] }> {
+  const { ids, positions, slots, outputs, inputs, phase } = batch
+  const rows = ids.length
+  for (let from = 0, output = 0; from < rows; from += most) {
+    const to = Math.min(from + most, rows)
+    const first = output
+    while (output < outputs.length && outputs[output] < to) output++
+    const rowsOfTable = (table: Float32Array) => {
+      const width = table.length / rows
+      return table.subarray(from * width, to * width)
+    }
+    yield {
+      batch: {
+        ids: ids.subarray(from, to),
+        positions: positions.subarray(from, to),
+        slots: slots.subarray(from, to),
+        outputs: outputs.subarray(first, output).map((row) => row - from),
+        inputs: inputs?.map(rowsOfTable),
+        phase,
+      },
+      tables: tables.map(rowsOfTable),
+    }
+  }
+}

@@ -1,5 +1,6 @@
 // What the engine's door refuses, and what it does at the edges; agreement with the reference is test/conformance/backends.test.ts.
 import { expect, test } from 'vitest'
+import { compileModel } from '../../../test/support/models.ts'
 import { rawTensor } from '../../core/dtypes.ts'
 import { GraphBuilder } from '../../graph/builder.ts'
 import { denseWeight } from '../../weights/weight.ts'
@@ -59,4 +60,37 @@ test('memory is given back when a model is disposed of', async () => {
   expect(door.kernels.fb_allocated()).toBeGreaterThan(before)
   model.dispose()
   expect(door.kernels.fb_allocated()).toBe(before)
+})
+
+test('a long prompt runs in blocks of rows: the same logits, in the memory of one block', async () => {
+  const model = await tiny()
+  const ids = Array.from({ length: 2000 }, (_, i) => (i % 3) % 2)
+  await model.run(rowsOf(ids.slice(0, 512), 0, 'last'))
+  const { cacheBytes } = model.memory()
+  expect([...(await model.run(rowsOf(ids, 0, 'last')))]).toEqual(ids[1999] === 1 ? [-4, 4] : [60, -4])
+  expect(model.memory().cacheBytes).toBe(cacheBytes)
+  const all = await model.run(rowsOf(ids, 0, 'all'))
+  expect(ids.findIndex((id, r) => all[2 * r] !== (id === 1 ? -4 : 60))).toBe(-1)
+  model.dispose()
+  const tapped = await tiny(['sum'])
+  await tapped.run(rowsOf(ids, 0, 'last'))
+  expect(tapped.tap('sum').length).toBe(4 * 2000)
+  tapped.dispose()
+})
+
+test('blocks of a prompt attend to those before them: the same bits however it is cut', async () => {
+  const model = await compileModel('transformers/models/llama', 'cpu')
+  const ids = Array.from({ length: 700 }, (_, i) => (i * 37) % 256)
+  const whole = Float32Array.from(await model.run(rowsOf(ids, 0, 'all')))
+  model.truncate(0, 0)
+  const cut: number[] = []
+  for (const [from, to] of [
+    [0, 300],
+    [300, 650],
+    [650, 700],
+  ])
+    cut.push(...(await model.run(rowsOf(ids.slice(from, to), from, 'all'))))
+  expect(cut.findIndex((value, i) => value !== whole[i])).toBe(-1)
+  expect(cut.length).toBe(whole.length)
+  model.dispose()
 })

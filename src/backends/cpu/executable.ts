@@ -2,7 +2,7 @@
 import { breathe, SLICE_MS } from '../../core/breathe.ts'
 import { BugError } from '../../core/errors.ts'
 import type { Graph } from '../../graph/types.ts'
-import { checkPositions, positionLimit } from '../batch.ts'
+import { checkPositions, positionLimit, rowBlocks } from '../batch.ts'
 import { LengthMemory, ropeRows } from '../rope-table.ts'
 import type { CompileOptions, Executable, RowBatch, WeightLoader } from '../types.ts'
 import { allocate, type Door } from './door.ts'
@@ -12,6 +12,8 @@ import { type PreparedParameter, prepareWeight } from './prepare.ts'
 import { encodeProgram, MODES } from './program.ts'
 
 const MAX_POSITIONS = 2 ** 24
+/** Enough for the kernels of a prompt, which read a weight once for all of a block's rows. */
+const BLOCK_ROWS = 512
 const MAX_SLOTS = 2 ** 16
 const DONE = -1
 const NO_MEMORY = -2
@@ -63,6 +65,8 @@ class CpuExecutable implements Executable {
   private readonly positions: number
   /** Ids below this are tokens; 0 where the graph looks nothing up. */
   private readonly vocabulary: number
+  /** Rows that run at a time: values take memory a row. All of a batch where a tap or LLM.int8's outlier columns look at all rows. */
+  private readonly blockRows: number
   /** The graph's inputs, in the order of RowBatch.inputs. */
   private readonly inputs: readonly InputNode[]
   private staging = new Int32Array(0)
@@ -91,6 +95,8 @@ class CpuExecutable implements Executable {
     this.inputs = inputs.sort((a, b) => a.index - b.index)
     this.positions = positionLimit(graph)
     this.mode = MODES[options.precision]
+    const whole = this.taps.length > 0 || parameters.some(({ int8 }) => int8 && int8.threshold > 0)
+    this.blockRows = whole ? Number.POSITIVE_INFINITY : BLOCK_ROWS
     this.lowered = lower(graph, this.taps, (parameter) => parameters[parameter].int8 !== undefined)
     this.blocks = new Blocks(door)
     const { numbers, pageFloats } = encodeProgram(graph, this.lowered, parameters, this.mode)
@@ -111,10 +117,29 @@ class CpuExecutable implements Executable {
   private async runNow(batch: RowBatch): Promise<Float32Array> {
     if (this.disposed) throw new BugError('A model that was disposed of cannot run')
     this.check(batch)
+    const ropes = this.graph.ropes.map((spec) => ropeRows(spec, batch, this.lengths))
+    const tables = ropes.flatMap(({ cos, sin }) => [cos, sin])
+    const { output } = this.graph
+    const lines = this.lowered.selected[output] ? batch.outputs.length : batch.ids.length
+    const length = lines * this.graph.nodes[output].width
+    if (this.logits.length !== length) this.logits = new Float32Array(length)
+    let done = 0
+    for (const block of rowBlocks(
+      { ...batch, inputs: batch.inputs?.slice(0, this.inputs.length) },
+      tables,
+      this.blockRows,
+    )) {
+      await this.runBlock(block.batch, block.tables)
+      done += this.read(output, (count) => this.logits.subarray(done, done + count)).length
+    }
+    return this.logits
+  }
+
+  private async runBlock(batch: RowBatch, tables: readonly Float32Array[]): Promise<void> {
     const { fb_engine_run: runEngine } = this.door.kernels
     const rows = batch.ids.length
     const outputs = batch.outputs.length
-    this.stage(batch)
+    this.stage(batch, tables)
     const decode = Number(batch.phase === 'decode')
     for (let place = 0; ; ) {
       place = runEngine(this.engine, this.batchBlock, rows, outputs, decode, place, SLICE_MS)
@@ -124,10 +149,6 @@ class CpuExecutable implements Executable {
     }
     this.lastRows = rows
     this.lastOutputs = outputs
-    return this.read(this.graph.output, (length) => {
-      if (this.logits.length !== length) this.logits = new Float32Array(length)
-      return this.logits
-    })
   }
 
   /** Numbers outside their range would be read as addresses. */
@@ -151,13 +172,11 @@ class CpuExecutable implements Executable {
     return this.inputs.every((node, i) => inputs[i]?.length === ids.length * node.width)
   }
 
-  /** Copies ids, positions, slots, wanted rows, inputs and the rows of each rope to C++ memory. */
-  private stage(batch: RowBatch): void {
+  /** Copies ids, positions, slots, wanted rows, the rows of each rope and inputs to C++ memory. */
+  private stage(batch: RowBatch, ropes: readonly Float32Array[]): void {
     const rows = batch.ids.length
     const integers = Math.ceil((3 * rows + batch.outputs.length) / 16) * 16
-    const ropes = this.graph.ropes.map((spec) => ropeRows(spec, batch, this.lengths))
-    const inputs = batch.inputs?.slice(0, this.inputs.length) ?? []
-    const tables = [...ropes.flatMap(({ cos, sin }) => [cos, sin]), ...inputs]
+    const tables = [...ropes, ...(batch.inputs ?? [])]
     const words = tables.reduce((sum, table) => sum + table.length, integers)
     if (this.staging.length < words) this.staging = new Int32Array(words)
     const { staging } = this
