@@ -48,29 +48,38 @@ FB_INLINE int32_t sum_of_bytes(const int8_t* x, int count) {
   return _mm512_reduce_add_epi32(_mm512_dpbusd_epi32(sum, ones, _mm512_maskz_loadu_epi8(rest, x + i)));
 }
 
-/** R rows at once. */
+/** R rows at once; one row alone has four chains of sums, because each waits for its last. */
 template <int R>
 FB_INLINE void integer_rows(const Call& c, int row, int panel) {
+  constexpr int CHAINS = R == 1 ? 4 : 1;
   const Weight& w = *c.weight;
   const uint8_t* tile = panel_of(w, panel);
-  const int whole = w.k / 4 * 4;
-  __m512i sums[R] = {};
-  const auto four = [&](int r, int k, int count) FB_LAMBDA {
-    int32_t out = 0;
-    __builtin_memcpy(&out, c.x8 + (size_t)(row + r) * (size_t)c.ldx + k, (size_t)count);
-    return _mm512_set1_epi32(out);
-  };
-  for (int k = 0; k < w.k; k += 4, tile += VECTOR) {
-    __builtin_prefetch(tile + AHEAD);
-    const __m512i codes = _mm512_loadu_si512(tile);
+  const int whole = w.k / 4;
+  const int8_t* x[R];
+  __m512i sums[R][CHAINS] = {};
+  for (int r = 0; r < R; r++) x[r] = c.x8 + (size_t)(row + r) * (size_t)c.ldx;
+  const auto add = [&](int block, int chain, int count) FB_LAMBDA {
+    const __m512i codes = _mm512_loadu_si512(tile + (size_t)block * VECTOR);
     for (int r = 0; r < R; r++) {
-      sums[r] = _mm512_dpbusd_epi32(sums[r], codes, k < whole ? four(r, k, 4) : four(r, k, w.k - whole));
+      int32_t four = 0;
+      __builtin_memcpy(&four, x[r] + block * 4, (size_t)count);
+      sums[r][chain] = _mm512_dpbusd_epi32(sums[r][chain], codes, _mm512_set1_epi32(four));
+    }
+  };
+  int block = 0;
+  for (; block + CHAINS <= whole; block += CHAINS) {
+    for (int chain = 0; chain < CHAINS; chain++) {
+      __builtin_prefetch(tile + (size_t)(block + chain) * VECTOR + AHEAD);
+      add(block + chain, chain, 4);
     }
   }
+  for (; block < whole; block++) add(block, 0, 4);
+  if (w.k % 4) add(whole, 0, w.k % 4);
   for (int r = 0; r < R; r++) {
+    for (int chain = 1; chain < CHAINS; chain++) sums[r][0] = _mm512_add_epi32(sums[r][0], sums[r][chain]);
     int32_t out[PANEL_ROWS];
-    _mm512_storeu_si512(out, sums[r]);
-    store_integers(c, row + r, panel, out, sum_of_bytes(c.x8 + (size_t)(row + r) * (size_t)c.ldx, w.k));
+    _mm512_storeu_si512(out, sums[r][0]);
+    store_integers(c, row + r, panel, out, sum_of_bytes(x[r], w.k));
   }
 }
 
