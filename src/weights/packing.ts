@@ -1,6 +1,6 @@
 // A packing is a record: how codes of several bits share a word, and which codes share one. One function packs, one
 // unpacks, in TypeScript (the oracle) and in C++ (native/kernels/pack/pack.cc, the product).
-import { BugError } from '../core/errors.ts'
+import { BugError, UsageError } from '../core/errors.ts'
 import type { QuantizerKernels } from '../core/kernels.ts'
 
 /**
@@ -99,6 +99,34 @@ export const PACKINGS = {
 
 /** Bytes of a word. */
 const WORD_BYTES = { U8: 1, I16: 2, I32: 4 } as const
+
+const registered: Packing[] = Object.values(PACKINGS)
+
+/** Every packing, in the order of registration. */
+export function packings(): readonly Packing[] {
+  return registered
+}
+
+/**
+ * Adds a packing of one's own: `pack` and `unpack` take it, and the conformance suite walks it. Throws UsageError where the name is
+ * taken, slots overlap or leave the word, or a nested order has no loops.
+ */
+export function registerPacking(packing: Packing): Packing {
+  const { name, bits, word, order, shifts, axes = [] } = packing
+  const wordBits = 8 * WORD_BYTES[word]
+  const refuse = (problem: string): never => {
+    throw new UsageError(`Cannot register packing "${name}": ${problem}`, { packing: name })
+  }
+  if (registered.some((other) => other.name === name)) refuse('the name is taken')
+  if (!Number.isInteger(bits) || bits < 1 || bits > 8) refuse(`its codes have ${bits} bits, expected 1 to 8`)
+  const sorted = [...shifts].sort((a, b) => a - b)
+  if (sorted.length === 0 || sorted[0] < 0 || sorted[sorted.length - 1] + bits > wordBits)
+    refuse(`slots of ${bits} bits at ${shifts.join(', ')} do not lie in a word of ${wordBits} bits`)
+  if (sorted.some((shift, i) => i > 0 && shift < sorted[i - 1] + bits)) refuse('two slots overlap')
+  if ((order === 'nested') !== axes.length > 0) refuse('a nested order, and no other, has axes')
+  registered.push(packing)
+  return packing
+}
 
 /** Rows and columns of the words that hold an [rows, columns] matrix of codes; a nested packing's are flat. */
 export function packedShape(packing: Packing, rows: number, columns: number): [number, number] {

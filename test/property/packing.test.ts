@@ -1,7 +1,17 @@
 // Every packing record: unpack(pack(x)) = x, and the C++ kernels equal the TypeScript functions on both doors.
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { PACKINGS, type Packing, pack, packCodes, packingUnit, unpack, unpackCodes } from '../../src/weights/packing.ts'
+import {
+  PACKINGS,
+  type Packing,
+  pack,
+  packCodes,
+  packings,
+  packingUnit,
+  registerPacking,
+  unpack,
+  unpackCodes,
+} from '../../src/weights/packing.ts'
 import { DOORS } from '../support/doors.ts'
 
 /** Tiles of 2 rows x 32 columns, rows swapped in pairs inside: an order that nests both axes twice. */
@@ -19,7 +29,8 @@ const TILES: Packing = {
     { axis: 'column', step: 16, count: 2 },
   ],
 }
-const packings = [...Object.values(PACKINGS), TILES].map((p): [string, Packing] => [p.name, p])
+registerPacking(TILES)
+const walked = packings().map((p): [string, Packing] => [p.name, p])
 
 const matrix = fc.record({
   rows: fc.integer({ min: 1, max: 70 }),
@@ -46,7 +57,7 @@ function codesOf({ rows, columns, seed }: { rows: number; columns: number; seed:
   })
 }
 
-describe.each(packings)('%s', (_name, packing) => {
+describe.each(walked)('%s', (_name, packing) => {
   test('unpack reverses pack', () => {
     fc.assert(
       fc.property(matrix, (any) => {
@@ -88,4 +99,15 @@ test.each(DOORS)('%s: one row of many codes, an odd number, is split among units
   expect(Buffer.from(packed).equals(expected)).toBe(true)
   expect(packed.at(-1)! & 15).toBe(7)
   expect(Buffer.from(await unpackCodes(PACKINGS.bnb4, packed, 1, codes.length, kernels)).equals(codes)).toBe(true)
+})
+
+test.each<[Partial<Packing>, string]>([
+  [{ name: 'bnb4' }, 'the name is taken'],
+  [{ bits: 9 }, 'its codes have 9 bits, expected 1 to 8'],
+  [{ shifts: [0, 2] }, 'two slots overlap'],
+  [{ shifts: [0, 6] }, 'slots of 4 bits at 0, 6 do not lie in a word of 8 bits'],
+  [{ order: 'nested' }, 'a nested order, and no other, has axes'],
+])('a packing with %j is refused', (wrong, problem) => {
+  const legal: Packing = { name: 'own', bits: 4, word: 'U8', order: 'neighbours', shifts: [0, 4] }
+  expect(() => registerPacking({ ...legal, ...wrong })).toThrow(problem)
 })
