@@ -1,6 +1,6 @@
 // QuantizedWeight -> what the kernels compute with: vectors as float32, matrices as tiles (native/kernels/linear/). Groups that do not
 // follow rows are decoded to dense float32 first.
-import { DTYPE_BYTES, type RawTensor } from '../../core/dtypes.ts'
+import { DTYPE_BYTES, elementCount, type RawTensor } from '../../core/dtypes.ts'
 import { BugError } from '../../core/errors.ts'
 import { toFloat32 } from '../../core/half.ts'
 import { DECODE_TYPES, DECODE_UNIT, decodeCall, ZERO_KINDS } from '../../weights/decode-kernel.ts'
@@ -11,7 +11,8 @@ import {
   type LookupScheme,
   type SuperblockScheme,
 } from '../../weights/scheme.ts'
-import type { SuperblockType } from '../../weights/superblock/index.ts'
+import { E2M1_VALUES, IQ4_VALUES } from '../../weights/superblock/four-bits.ts'
+import { SUPERBLOCKS, type SuperblockType, superblockBytes } from '../../weights/superblock/index.ts'
 import { LOOKUP_TABLES } from '../../weights/tables.ts'
 import { part, type QuantizedWeight } from '../../weights/weight.ts'
 import { allocate } from './door.ts'
@@ -30,8 +31,24 @@ export interface PreparedParameter {
 }
 
 const SCHEMES = { F32: 0, F16: 1, BF16: 2, affine: 3, lookup: 4, additive: 5 } as const
-/** Superblocks that have tiles of their own; the others are decoded. */
+/** Superblocks that have tiles of their own. */
 const SUPERBLOCK_SCHEMES: Readonly<Partial<Record<SuperblockType, number>>> = { Q4_K: 6, Q5_K: 7, Q6_K: 8 }
+
+/** Superblocks that are table[code] * scale, or (code - 1) * scale, in groups of the size that tiles take. */
+interface Opened {
+  readonly group: number
+  readonly table?: Int8Array
+}
+const TRITS: Opened = { group: 256 }
+const IQ4: Opened = { group: 32, table: IQ4_VALUES }
+const OPENED: Readonly<Partial<Record<SuperblockType, Opened>>> = {
+  IQ4_NL: IQ4,
+  IQ4_XS: IQ4,
+  MXFP4: { group: 32, table: E2M1_VALUES },
+  TQ1_0: TRITS,
+  TQ2_0: TRITS,
+  Q2_0: { group: 64 },
+}
 
 /** Elements of a stored float tensor, and the units of fb_cast. */
 export function widenUnits(tensor: RawTensor): { count: number; units: number } {
@@ -172,8 +189,34 @@ class Preparation {
 
   private async superblock({ type }: SuperblockScheme): Promise<Source> {
     const scheme = SUPERBLOCK_SCHEMES[type]
-    if (scheme === undefined) return this.decoded()
-    return { scheme, data: this.blocks.takeFrom(part(this.weight, 'blocks').data) }
+    const opened = OPENED[type]
+    if (opened) return this.opened(type, opened)
+    if (scheme === undefined && type !== 'Q3_K') return this.decoded()
+    const data = this.blocks.takeFrom(part(this.weight, 'blocks').data)
+    return scheme === undefined ? this.asQ6(data) : { scheme, data }
+  }
+
+  private async opened(type: SuperblockType, { group, table }: Opened): Promise<Source> {
+    const { id, elements } = SUPERBLOCKS[type]
+    const count = elementCount(this.weight.shape)
+    const stored = this.blocks.takeFrom(part(this.weight, 'blocks').data)
+    const data = this.blocks.take(count)
+    const scale = this.blocks.take((4 * count) / group)
+    const units = count / elements
+    await this.jobs.run('fb_open_superblock', units, [stored, data, scale, units, id, group])
+    if (table) {
+      const values = this.blocks.takeFrom(Float32Array.from(table))
+      return { scheme: SCHEMES.lookup, bits: 4, group, data, scale, table: values }
+    }
+    return { scheme: SCHEMES.affine, bits: 2, group, zero: ZERO_KINDS.constant, zeroPoint: 1, data, scale }
+  }
+
+  /** Q3_K blocks as Q6_K blocks of the same values. */
+  private async asQ6(blocks: number): Promise<Source> {
+    const units = elementCount(this.weight.shape) / SUPERBLOCKS.Q6_K.elements
+    const data = this.blocks.take(units * superblockBytes('Q6_K'))
+    await this.jobs.run('fb_q3_as_q6', units, [blocks, data, units])
+    return { scheme: SUPERBLOCK_SCHEMES.Q6_K!, data }
   }
 
   /** The values as float32: for what no tile holds. */
