@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { calibrationFor } from '../api/calibration.ts'
 import { prepareModel } from '../api/prepare.ts'
 import { tokenizerOf } from '../api/tokenizer.ts'
 import { openQuantizers } from '../backends/index.ts'
@@ -21,7 +22,7 @@ import type { Tokenizer } from '../text/types.ts'
 import { machineName } from './machine.ts'
 import { measureSpeed } from './measure.ts'
 import type { Output } from './output.ts'
-import { EVALUATION_TEXT, packageVersion } from './paths.ts'
+import { CALIBRATION_CHATS, EVALUATION_TEXT, packageVersion } from './paths.ts'
 import { reportHtml } from './report/html.ts'
 import type { Comparison, ComparisonRow } from './report/types.ts'
 import { generationModel, openSource } from './session.ts'
@@ -32,6 +33,8 @@ export interface Variant {
   readonly flags: MethodFlags
   /** Folder, or file where it ends in .gguf. */
   readonly file: string
+  /** Calibration samples at most, of a method that needs data: a comparison is to end while one waits. */
+  readonly samples?: number
 }
 
 export const DEMO_VARIANTS: readonly Variant[] = [
@@ -43,6 +46,17 @@ export const DEMO_VARIANTS: readonly Variant[] = [
   { name: 'HQQ 4 bit', method: 'hqq', flags: { bits: 4, groupSize: 64 }, file: 'hqq-4' },
   { name: 'HQQ 3 bit', method: 'hqq', flags: { bits: 3, groupSize: 64 }, file: 'hqq-3' },
   { name: 'HQQ 2 bit', method: 'hqq', flags: { bits: 2, groupSize: 16 }, file: 'hqq-2' },
+  { name: 'EETQ', method: 'eetq', flags: {}, file: 'eetq' },
+  { name: 'Quanto int8', method: 'quanto', flags: { bits: 8 }, file: 'quanto-int8' },
+  { name: 'Quanto int4', method: 'quanto', flags: { bits: 4 }, file: 'quanto-int4' },
+  { name: 'AWQ 4 bit', method: 'awq', flags: { bits: 4, groupSize: 64 }, file: 'awq', samples: 32 },
+  {
+    name: 'AQLM 2x8',
+    method: 'aqlm',
+    flags: { numCodebooks: 2, nbitsPerCodebook: 8 },
+    file: 'aqlm-2x8',
+    samples: 32,
+  },
 ]
 
 export interface ComparisonRequest {
@@ -141,10 +155,10 @@ async function variantRow(variant: Variant, float: ModelSource, bench: Bench): P
   const out = join(folder, variant.file)
   const store = await outputStore(out, { force: false, single: out.endsWith('.gguf') })
   const kernels = await openQuantizers(device, { threads, signal })
-  const { elapsedMs } = await quantizeModel(float, method, method.parseConfig(method.fromFlags(variant.flags)), store, {
-    kernels,
-    signal,
-  })
+  const config = method.parseConfig(method.fromFlags(variant.flags))
+  const data = method.block ? { file: CALIBRATION_CHATS, samples: variant.samples } : undefined
+  const calibration = await calibrationFor(float, method, config, data, { device, threads, signal })
+  const { elapsedMs } = await quantizeModel(float, method, config, store, { kernels, calibration, signal })
   const source = await openSource(out, output)
   try {
     return await measureRow(variant.name, variant.method, source, elapsedMs, bench)
