@@ -81,6 +81,7 @@
   FB_STEPS(fb_aqlm)                             \
   FB_UNITS(fb_second_moment)                    \
   FB_STEPS(fb_hqq)                              \
+  FB_STEPS(fb_quanto_shift)                     \
   FB_UNITS(fb_awq_requantize)                   \
   FB_UNITS(fb_awq_weight_sums)                  \
   FB_UNITS(fb_awq_norm)                         \

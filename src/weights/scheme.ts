@@ -37,6 +37,12 @@ export interface AffineScheme {
    * values: fround(fround((q - 128) * scb) * fround(1 / 127)); `scale` = fround(scb * fround(1 / 127)) differs from it by a rounding.
    */
   readonly activations?: { readonly kind: 'int8'; readonly outlierThreshold: number }
+  readonly input?: QuantizedInput
+}
+
+/** The linear's input is quantised with one scale that calibration found, part `inputScale` [1]: x becomes scale * nearest(x / scale). */
+export interface QuantizedInput {
+  readonly type: 'int8' | Float8Name
 }
 
 /** Tables of 16 values, and of 256. */
@@ -57,6 +63,7 @@ export interface LookupScheme {
   readonly nestedSize?: number
   /** Dtype of the weight that was quantised: the reference restores to it, and its file names it. */
   readonly original?: FloatDType
+  readonly input?: QuantizedInput
 }
 
 /** Blocks of GGUF (weights/superblock/ has the table of types); parts: blocks U8 [N, K/elements * bytes], exactly as in the file. */

@@ -1,5 +1,6 @@
 // Linears of a plan: one region over the panels of all outputs that read the same x.
 #include "engine.h"
+#include "input.h"
 
 namespace fb {
 namespace {
@@ -33,20 +34,50 @@ double microseconds(const linear::Call& call) {
   return max(bytes, operations);
 }
 
-/** Gives each call its scratch; calls that prepare x alike share one. False without memory. */
-bool place_scratch(Engine& e, linear::Call* calls, bool* prepares, int parts) {
-  size_t offsets[MAX_PARTS], total = 0;
+/** True where two parts see the same x. */
+bool same_input(const LinearPart& a, const LinearPart& b) { return a.input_scale == b.input_scale && a.input_type == b.input_type; }
+
+/** Gives each call its scratch, and its x where that is quantised; calls that see and prepare x alike share one. False without memory. */
+bool place_scratch(Engine& e, const LinearStep& s, linear::Call* calls, bool* prepares, int parts) {
+  size_t offsets[MAX_PARTS], inputs[MAX_PARTS], total = 0;
+  for (int i = 0; i < parts; i++) {
+    if (s.part(i)->input_scale == 0) continue;
+    int same = 0;
+    while (same < i && !same_input(*s.part(same), *s.part(i))) same++;
+    inputs[i] = same < i ? inputs[same] : total;
+    if (same == i) total += (static_cast<size_t>(calls[i].rows) * static_cast<size_t>(calls[i].ldx) * sizeof(float) + 63) / 64 * 64;
+  }
   for (int i = 0; i < parts; i++) {
     const uint32_t form = e.linear->form(calls[i]);
     int same = 0;
-    while (same < i && !(form != 0 && e.linear->form(calls[same]) == form)) same++;
+    while (same < i && !(form != 0 && same_input(*s.part(same), *s.part(i)) && e.linear->form(calls[same]) == form)) same++;
     prepares[i] = same == i && form != 0;
     offsets[i] = same < i ? offsets[same] : total;
     if (same == i) total += (e.linear->scratch_bytes(calls[i]) + 63) / 64 * 64;
   }
   if (!e.scratch.reserve(total)) return false;
-  for (int i = 0; i < parts; i++) calls[i].scratch = reinterpret_cast<uint8_t*>(e.scratch.data) + offsets[i];
+  for (int i = 0; i < parts; i++) {
+    calls[i].scratch = reinterpret_cast<uint8_t*>(e.scratch.data) + offsets[i];
+    if (s.part(i)->input_scale != 0) calls[i].x = reinterpret_cast<const float*>(e.scratch.data + inputs[i]);
+  }
   return true;
+}
+
+/** Writes the quantised x of the calls, each once. */
+void quantize_inputs(const Engine& e, const LinearStep& s, const linear::Call* calls, int parts) {
+  const float* x = e.value(s.x, s);
+  for (int i = 0; i < parts; i++) {
+    const LinearPart& part = *s.part(i);
+    bool done = part.input_scale == 0;
+    for (int j = 0; j < i; j++) done = done || calls[j].x == calls[i].x;
+    if (done) continue;
+    const size_t width = static_cast<size_t>(calls[i].ldx);
+    float* y = const_cast<float*>(calls[i].x);
+    by_rows(calls[i].rows, 8, [&](int from, int count) {
+      const size_t at = static_cast<size_t>(from) * width;
+      quantize_input(x + at, y + at, static_cast<size_t>(count) * width, static_cast<float>(part.input_scale), static_cast<InputType>(static_cast<int>(part.input_type)));
+    });
+  }
 }
 
 }  // namespace
@@ -62,7 +93,8 @@ bool run_linear(Engine& e, const LinearStep& s) {
     panels += calls[i].weight->panels;
     cost += microseconds(calls[i]);
   }
-  if (!place_scratch(e, calls, prepares, parts)) return false;
+  if (!place_scratch(e, s, calls, prepares, parts)) return false;
+  quantize_inputs(e, s, calls, parts);
   for (int i = 0; i < parts; i++) {
     if (prepares[i]) by_rows(calls[i].rows, 8, [&](int from, int count) { e.linear->prepare(calls[i], from, from + count); });
   }

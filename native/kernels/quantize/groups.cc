@@ -1,7 +1,8 @@
 // What quantisers by groups of neighbours share: the range of each group, and codes as rounded quotients. Equal to src/methods/groups.ts
 // bit for bit. A group is a run of the flat x; loops have no branches, so that compilers make vectors of them.
+#include "../arithmetic.h"
 #include "../exports.h"
-#include "../half.h"
+#include "../float8.h"
 
 namespace {
 
@@ -9,14 +10,8 @@ typedef float F32x4 __attribute__((vector_size(16)));
 typedef int32_t I32x4 __attribute__((vector_size(16)));
 constexpr size_t LANES = 4;
 
-enum Arithmetic { F32 = 0, F16 = 1, BF16 = 2 };
+using fb::BF16, fb::F16, fb::F32, fb::rounded;
 enum Rounding { EVEN = 0, AWAY = 1 };
-
-template <int ARITHMETIC>
-FB_INLINE float rounded(float value) {
-  if (ARITHMETIC == F16) return fb::through_f16(value);
-  return ARITHMETIC == BF16 ? fb::through_bf16(value) : value;
-}
 
 /** The nearest whole number of a value within [-255, 255]. */
 template <int ROUNDING>
@@ -65,33 +60,18 @@ float first_zero(const float* x) {
   return *x;
 }
 
-struct Float8 {
-  float scale, max, smallest, unit;  // of the group; of the type: largest value, smallest normal one, one subnormal step
-  int32_t drop, rebias;
-  bool no_minus_zero;
-};
-
-/** The nearest code of x / scale, ties to even. */
 template <int ARITHMETIC>
-FB_INLINE uint8_t float8_code(const Float8& f, float x) {
-  const float d = rounded<ARITHMETIC>(x / f.scale);
-  const int32_t all = fb::bits<int32_t>(d);
-  const float size = fb::min(__builtin_fabsf(d), f.max);
-  const int32_t bits = fb::bits<int32_t>(size) - f.rebias;
-  const int32_t normal = (bits + (1 << (f.drop - 1)) - 1 + ((bits >> f.drop) & 1)) >> f.drop;
-  const int32_t subnormal = static_cast<int32_t>((size / f.unit + 12582912.0f) - 12582912.0f);
-  const int32_t code = size < f.smallest ? subnormal : normal;
-  const int32_t sign = all < 0 && !(f.no_minus_zero && code == 0) ? 0x80 : 0;
-  return static_cast<uint8_t>(code | sign);
-}
-
-template <int ARITHMETIC>
-void float8_groups(Float8 f, const float* x, const float* scale, uint8_t* codes, size_t count, size_t size, size_t from, size_t to) {
+void float8_groups(fb::Float8 type, bool minus_zero, const float* x, const float* scale, uint8_t* codes, size_t count, size_t size, size_t from, size_t to) {
   for (size_t group = from; group < to; group++) {
     const size_t start = group * size, end = fb::min(count, start + size);
-    f.scale = scale[group];
-    if (f.scale == 0) continue;  // outputs start as zeros
-    for (size_t i = start; i < end; i++) codes[i] = float8_code<ARITHMETIC>(f, x[i]);
+    const float s = scale[group];
+    if (s == 0) continue;  // outputs start as zeros
+    for (size_t i = start; i < end; i++) {
+      const float d = rounded<ARITHMETIC>(x[i] / s);
+      const int32_t code = type.magnitude(d);
+      const int32_t sign = fb::bits<int32_t>(d) < 0 && (minus_zero || code != 0) ? 0x80 : 0;
+      codes[i] = static_cast<uint8_t>(code | sign);
+    }
   }
 }
 
@@ -105,21 +85,15 @@ FB_EXPORT double fb_float8(const double* args) {
   const size_t from = static_cast<size_t>(args[0]), to = static_cast<size_t>(args[1]);
   const double* params = args + 5;
   const size_t count = static_cast<size_t>(params[1]), size = static_cast<size_t>(params[2]);
-  const int32_t mantissa = static_cast<int32_t>(params[4]), bias = static_cast<int32_t>(params[5]);
-  Float8 f = {};
-  f.max = static_cast<float>(params[6]);
-  f.smallest = fb::bits<float>((128 - bias) << 23);
-  f.unit = fb::bits<float>((128 - bias - mantissa) << 23);
-  f.drop = 23 - mantissa;
-  f.rebias = (127 - bias) << 23;
-  f.no_minus_zero = params[7] != 0;
+  const fb::Float8 type = fb::float8(static_cast<int32_t>(params[4]), static_cast<int32_t>(params[5]), static_cast<float>(params[6]));
+  const bool minus_zero = params[7] == 0;
   const float* x = fb::pointer<const float>(args[2]);
   const float* scale = fb::pointer<const float>(args[3]);
   uint8_t* codes = fb::pointer<uint8_t>(args[4]);
   const int arithmetic = static_cast<int>(params[3]);
-  if (arithmetic == F16) float8_groups<F16>(f, x, scale, codes, count, size, from, to);
-  else if (arithmetic == BF16) float8_groups<BF16>(f, x, scale, codes, count, size, from, to);
-  else float8_groups<F32>(f, x, scale, codes, count, size, from, to);
+  if (arithmetic == F16) float8_groups<F16>(type, minus_zero, x, scale, codes, count, size, from, to);
+  else if (arithmetic == BF16) float8_groups<BF16>(type, minus_zero, x, scale, codes, count, size, from, to);
+  else float8_groups<F32>(type, minus_zero, x, scale, codes, count, size, from, to);
   return 0;
 }
 

@@ -1,6 +1,6 @@
 // HQQ's quantiser: the passes over a weight, compiled for each instruction set (hqq.inc); hqq.cc runs them in order.
 #pragma once
-#include "../base.h"
+#include "torch-sum.h"
 
 namespace fb::hqq {
 
@@ -22,13 +22,6 @@ struct Job {
   FB_INLINE size_t count() const { return rows * columns; }
   FB_INLINE size_t groups() const { return strided ? columns : rows; }
 };
-
-/** log2 of the rows that torch adds to level 0 before it carries, of a sum of `rows` rows. */
-FB_INLINE int level_power(size_t rows) {
-  int log = 0;
-  while ((static_cast<size_t>(1) << log) < rows) log++;
-  return max(4, log / 4);
-}
 
 /** Elements that torch adds to level 0 before it carries, in the sum of `count`: 32 lanes of a row. */
 FB_INLINE size_t chunk_size(size_t count) { return static_cast<size_t>(32) << level_power(count / 32); }

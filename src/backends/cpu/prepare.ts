@@ -9,6 +9,7 @@ import {
   type AffineScheme,
   groupsFollowRows,
   type LookupScheme,
+  type QuantizedInput,
   type SuperblockScheme,
 } from '../../weights/scheme.ts'
 import { E2M1_VALUES, IQ4_VALUES } from '../../weights/superblock/four-bits.ts'
@@ -28,7 +29,12 @@ export interface PreparedParameter {
   readonly bytes: number
   /** LLM.int8: pointer to the row absmax [N], and the threshold. */
   readonly int8?: { readonly absmax: number; readonly threshold: number }
+  /** Its input is quantised first: the scale, and the type by its place in INPUT_TYPES. */
+  readonly input?: { readonly scale: number; readonly type: number }
 }
+
+/** Types of quantised inputs, in the order of native/kernels/engine/input.h. */
+const INPUT_TYPES: readonly QuantizedInput['type'][] = ['int8', 'e4m3fn', 'e5m2', 'e4m3fnuz']
 
 const SCHEMES = { F32: 0, F16: 1, BF16: 2, affine: 3, lookup: 4, additive: 5 } as const
 /** Superblocks that have tiles of their own. */
@@ -123,7 +129,14 @@ class Preparation {
     }
     const quantized = this.weight.scheme.kind !== 'dense'
     const int8 = await this.rowAbsmax()
-    return { pointer, kind: 'matrix', quantized, bytes: kernels.fb_weight_bytes(pointer), int8 }
+    const input = this.quantizedInput()
+    return { pointer, kind: 'matrix', quantized, bytes: kernels.fb_weight_bytes(pointer), int8, input }
+  }
+
+  private quantizedInput(): PreparedParameter['input'] {
+    const { scheme } = this.weight
+    if ((scheme.kind !== 'affine' && scheme.kind !== 'lookup') || !scheme.input) return undefined
+    return { scale: toFloat32(part(this.weight, 'inputScale'))[0], type: INPUT_TYPES.indexOf(scheme.input.type) }
   }
 
   private async rowAbsmax(): Promise<PreparedParameter['int8']> {

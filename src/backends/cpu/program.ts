@@ -123,6 +123,8 @@ class Encoder {
       this.at(part.node),
       part.linear.width,
       this.parameters[part.linear.weight].quantized ? this.mode : MODES.exact,
+      this.parameters[part.linear.weight].input?.scale ?? 0,
+      this.parameters[part.linear.weight].input?.type ?? 0,
     ])
     return this.step('linear', node, [this.at(x), xWidth, parts.length, ...fields])
   }

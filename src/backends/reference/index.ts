@@ -7,6 +7,7 @@ import { LengthMemory, ropeRows } from '../rope-table.ts'
 import type { Backend, CompileOptions, Executable, RowBatch, WeightLoader } from '../types.ts'
 import { int8Linear } from './int8-linear.ts'
 import { activate, attend, layerNorm, linear, rmsNorm, rope } from './ops.ts'
+import { quantizedInput } from './quantized-input.ts'
 
 /** Keys and values of one sequence and layer, growing by position. */
 interface Cache {
@@ -106,7 +107,7 @@ class ReferenceExecutable implements Executable {
     const [n, k] = weight.shape
     if (weight.scheme.kind === 'affine' && weight.scheme.activations)
       return int8Linear(x, rows, weight, bias, this.options.int8OutputScale)
-    return linear(x, rows, this.decoded[node.weight], n, k, bias)
+    return linear(quantizedInput(x, weight), rows, this.decoded[node.weight], n, k, bias)
   }
 
   private attention(node: Extract<Node, { op: 'attention' }>, batch: RowBatch): Float32Array {

@@ -1,6 +1,7 @@
 // Quanto's optimisers for 2 and 4 bits (optimum-quanto 0.2.7): scale and shift from the range of a group, and the shift moved as HQQ moves
 // its zero point, but with a growing beta and without keeping a step that is no better. Every operation is rounded to the weight's dtype.
 import { roundTo } from '../../core/half.ts'
+import type { QuantizerKernels } from '../../core/kernels.ts'
 import { nearestEven } from '../groups.ts'
 import { shrinkPower } from '../shrink.ts'
 import { torchSum } from '../torch-sum.ts'
@@ -49,6 +50,25 @@ export function hqqOptimizer(
     beta *= KAPPA
   }
   return { scale: start.scale, shift }
+}
+
+const ARITHMETIC = { F32: 0, F16: 1, BF16: 2 } as const
+
+/** As `hqqOptimizer`, compiled (native/kernels/quantize/quanto.cc). */
+export async function runHqqOptimizer(
+  kernels: QuantizerKernels,
+  w: Float32Array,
+  size: number,
+  max: number,
+  start: ScaleShift,
+  dtype: Arithmetic,
+): Promise<ScaleShift> {
+  const groups = start.scale.length
+  const bytes = 4 * groups
+  const outputs = [bytes, bytes, w.byteLength, w.byteLength, w.length, 16].map((size) => ({ bytes: size }))
+  const params = [groups, size, max, ARITHMETIC[dtype], FIRST_BETA, MAX_ITERATIONS]
+  const [shift] = await kernels.run('fb_quanto_shift', [w, start.scale, start.shift], outputs, params)
+  return { scale: start.scale, shift: new Float32Array(shift) }
 }
 
 /** One weight with the codes and errors of its present shift. */

@@ -8,7 +8,7 @@ import type { QuantizedWeight } from '../../weights/weight.ts'
 import { groupRanges, quotientCodes } from '../groups.ts'
 import type { QuantizeInput } from '../types.ts'
 import type { QuantoSettings } from './config.ts'
-import { type Arithmetic, hqqOptimizer, rangeOptimizer, type ScaleShift } from './oracle.ts'
+import { type Arithmetic, hqqOptimizer, rangeOptimizer, runHqqOptimizer, type ScaleShift } from './oracle.ts'
 import { groupSizeOf, type QType } from './qtypes.ts'
 
 const { fround } = Math
@@ -98,7 +98,9 @@ async function quantizeGroups(input: Input, matrix: Matrix, qtype: Affine): Prom
       `Cannot quantise "${name}": group ${overflow} reaches from ${low[overflow]} to ${high[overflow]}, a range beyond ${dtype}`,
       { tensor: name, group: overflow, actual: [low[overflow], high[overflow]], hint: '--dtype bfloat16' },
     )
-  const meta = settings.optimizer === 'hqq' ? hqqOptimizer(w, size, max, range, dtype) : range
+  const optimized = () =>
+    kernels ? runHqqOptimizer(kernels, w, size, max, range, dtype) : hqqOptimizer(w, size, max, range, dtype)
+  const meta = settings.optimizer === 'hqq' ? await optimized() : range
   const rule = { arithmetic: dtype, rounding: 'even', low: 0, high: max, offset: 0, nan: 0 } as const
   const codes = await quotientCodes(w, size, { step: meta.scale, shift: meta.shift }, rule, kernels)
   const stored =

@@ -5,6 +5,7 @@ import { FileError } from '../../core/errors.ts'
 import { fromFloat32, toFloat32 } from '../../core/half.ts'
 import { FLOAT8, isSpecial } from '../../weights/float8.ts'
 import { packCodes, packedShape, unpackCodes } from '../../weights/packing.ts'
+import type { QuantizedInput, Scheme } from '../../weights/scheme.ts'
 import { part, type QuantizedWeight } from '../../weights/weight.ts'
 import { moduleOf } from '../skip.ts'
 import type { NamedTensor, QuantizerKernels, StoredLayout, StoredReader, TensorInfo, TensorSpec } from '../types.ts'
@@ -128,7 +129,25 @@ async function read(name: string, shape: readonly number[], reader: Reader): Pro
   if (!hasData(name, reader)) return readUnfrozen(name, qtype, reader)
   const weight =
     qtype.kind === 'affine' ? await readGroups(name, shape, qtype, reader) : await readRows(name, shape, qtype, reader)
-  return { ...weight, parts: { ...weight.parts, ...(await readActivationScales(name, reader)) } }
+  const parts = { ...weight.parts, ...(await readActivationScales(name, reader)) }
+  const activations = reader.config.modules?.get(moduleOf(name))?.activations
+  if (!activations) return { ...weight, parts }
+  return { ...weight, scheme: { ...weight.scheme, input: inputOf(name, activations, parts, reader) } as Scheme, parts }
+}
+
+/** How the input is quantised. The output never is: the reference stops that when it calibrates, and forgets so when it loads. */
+function inputOf(
+  name: string,
+  activations: QType,
+  { inputScale }: Readonly<Record<string, RawTensor>>,
+  reader: Reader,
+): QuantizedInput {
+  const tensor = `${moduleOf(name)}.input_scale`
+  if (!inputScale) fail(tensor, `it is missing, but ${QMAP_FILE} says that the module quantises its input`)
+  const [scale] = toFloat32(inputScale)
+  if (!(scale > 0)) fail(tensor, `it is ${scale}, expected a number above 0`, { actual: scale })
+  if (scale === 1) reader.warn(`"${tensor}" is 1: the activations were never calibrated, results will be poor`)
+  return { type: activations.kind === 'float8' ? activations.table : 'int8' }
 }
 
 /** Quantised as the reference does at every forward of such a module. */
