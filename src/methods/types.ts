@@ -128,6 +128,8 @@ export interface StoredLayout<C, S> {
   outputs?(info: TensorInfo, settings: S): readonly TensorSpec[] | undefined
   /** True where `name` (`P.weight`) is stored quantised. */
   isStored(name: string, reader: StoredReader<C>): boolean
+  /** Names of the weights (`P.weight`) that the config promises: one that the model has not is an error. */
+  promised?(config: C): readonly string[]
   /** Reads the weight `name` of logical shape [N, K]. */
   read(name: string, shape: readonly number[], reader: StoredReader<C>): Promise<QuantizedWeight>
   /** The scheme that `read` will give, from shapes and descriptions only; absent where nobody needs to know it beforehand. */

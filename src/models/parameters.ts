@@ -59,8 +59,27 @@ export function planParameters(
     if (!quantized && !tensor) missing.push(name)
     return { parameter, names, name, quantized, op }
   })
+  checkPromised(planned, checkpoint, method, reader)
   if (missing.length > 0) throw missingError(missing, planned, checkpoint)
   return planned
+}
+
+/** Throws FileError where the method's config names a module that the model has not. */
+function checkPromised(
+  planned: readonly PlannedParameter[],
+  checkpoint: Checkpoint,
+  method: Method | undefined,
+  reader: StoredReader<unknown>,
+): void {
+  const names = new Set(planned.map(({ name }) => name))
+  const unknown = method?.stored.promised?.(reader.config).find((name) => !names.has(name))
+  if (unknown === undefined) return
+  const file = checkpoint.files.name
+  throw new FileError(`Cannot load "${file}": ${method!.name} quantised "${unknown}", which the model does not have`, {
+    file,
+    tensor: unknown,
+    hint: `config.json or ${method!.marker?.file ?? 'its quantization_config'} belongs to another model`,
+  })
 }
 
 function checkTensor(tensor: StoredTensor, expected: readonly number[], checkpoint: Checkpoint): void {

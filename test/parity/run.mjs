@@ -62,6 +62,46 @@ function ourLogits(path, ids = IDS) {
   return tensorOf(out)
 }
 
+/** optimum-quanto quantises the same model: its file must have our bytes, and perplexity and KL must agree. */
+function quanto() {
+  const python = process.env.FEWBIT_PARITY_PYTHON
+  if (!python) return console.log('skip Quanto: FEWBIT_PARITY_PYTHON is not set')
+  const text = join(ROOT, 'models', 'data', 'eval.txt')
+  for (const [type, optimizer] of [
+    ['qint2', 'max'],
+    ['qint4', 'max'],
+    ['qint8', 'max'],
+    ['qfloat8_e4m3fn', 'max'],
+    ['qint4', 'hqq'],
+  ]) {
+    const name = `Quanto ${type} ${optimizer}`
+    try {
+      const ours = quantized(
+        ['--method', 'quanto', '--type', type, '--optimizer', optimizer, '--exclude', 'lm_head', '--dtype', 'float32'],
+        `${type}-${optimizer}`,
+      )
+      const theirs = join(work, `theirs-${type}-${optimizer}`)
+      const script = join(import.meta.dirname, 'quanto.py')
+      const lines = run(python, [script, values.model, type, optimizer, text, theirs]).trim().split('\n')
+      const expected = JSON.parse(lines.at(-1))
+      const args = ['eval', ours, '--baseline', values.model, '--text', text, '--json']
+      const events = run(process.execPath, [join(ROOT, 'dist', 'cli.mjs'), ...args])
+        .trim()
+        .split('\n')
+      const found = JSON.parse(events.at(-1))
+      const same = readFileSync(join(ours, 'model.safetensors')).equals(readFileSync(join(theirs, 'model.safetensors')))
+      const ok = same && found.kl <= 1.03 * expected.kl && found.perplexity <= 1.005 * expected.perplexity
+      if (!ok) failed++
+      console.log(
+        `${ok ? 'ok  ' : 'FAIL'} ${name}: ${same ? 'equal bytes' : 'other bytes'}, KL ${found.kl} (${expected.kl}), perplexity ${found.perplexity} (${expected.perplexity})`,
+      )
+    } catch (error) {
+      failed++
+      console.log(`FAIL ${name}: ${error.message}`)
+    }
+  }
+}
+
 // [name, flags, file, interpreter, gate]. bitsandbytes runs on a float32 model: on a bf16 one the reference rounds restored weights to bf16
 // (6e-3 of the span here), which fewbit does not imitate. LLM.int8's activation codes round differently with the reference's misprinted 1/127^2.
 const CASES = [
@@ -113,6 +153,7 @@ try {
       console.log(`FAIL ${name}: ${error.message}`)
     }
   }
+  quanto()
   const llama = process.env.FEWBIT_PARITY_LLAMA
   if (!llama) console.log('skip llama.cpp: FEWBIT_PARITY_LLAMA is not set')
   else {

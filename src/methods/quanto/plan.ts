@@ -1,7 +1,7 @@
 // Which linears are quantised and why the others are not, by transformers' skip list or by optimum-quanto's shell patterns; and the map of
 // the modules that are.
 import type { DType } from '../../core/dtypes.ts'
-import { WeightError } from '../../core/errors.ts'
+import { ConfigError, WeightError } from '../../core/errors.ts'
 import { decideSkips, headModule, moduleOf, skipList } from '../skip.ts'
 import type { ModelInfo, QuantizationPlan, TensorInfo, TensorPlan } from '../types.ts'
 import { QMAP_FILE, type Quanto, type QuantoSettings, SKIP_KEY } from './config.ts'
@@ -65,6 +65,7 @@ export function plan(
   config: Quanto,
 ): QuantizationPlan<QuantoSettings> {
   const { settings } = config
+  if (settings.activations) refuseActivations(settings.activations.name)
   const { reasons, warnings } = hasPatterns(config)
     ? decidePatterns(tensors, model, config)
     : decideSkips(tensors, model, config.skipModules, SKIP_KEY)
@@ -81,6 +82,18 @@ export function plan(
     storedConfig: null,
     files: new Map([[QMAP_FILE, qmap(inModelOrder(quantised, model), settings)]]),
   }
+}
+
+/** A scale that nobody calibrated is 1, which ruins the model: such a file is not written. */
+function refuseActivations(name: string): never {
+  throw new ConfigError(
+    `Cannot quantise with "activations": "${name}": their scales come from calibration, which fewbit does not do for Quanto yet`,
+    {
+      key: 'activations',
+      actual: name,
+      hint: 'leave "activations" out; files of optimum-quanto that have them are read and run',
+    },
+  )
 }
 
 function assertQuantisable({ name, dtype, shape }: TensorInfo): void {
@@ -100,8 +113,8 @@ function inModelOrder(names: readonly string[], { parameters = [] }: ModelInfo):
 }
 
 /** quanto_qmap.json: indent 4, no final newline. */
-function qmap(names: readonly string[], { qtype, activations }: QuantoSettings): string {
-  const entry = { weights: qtype.name, activations: activations?.name ?? 'none' }
+function qmap(names: readonly string[], { qtype }: QuantoSettings): string {
+  const entry = { weights: qtype.name, activations: 'none' }
   const map = Object.fromEntries(names.map((name) => [moduleOf(name), entry]))
   return JSON.stringify(map, undefined, 4)
 }

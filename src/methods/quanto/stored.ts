@@ -100,6 +100,10 @@ function qtypeOf(name: string, { modules, settings }: Quanto): QType | null {
 
 const hasData = (name: string, reader: Reader) => reader.has(`${name}._data`) || reader.has(`${name}._data._data`)
 
+function promised({ modules }: Quanto): string[] {
+  return [...(modules ?? [])].filter(([, { weights }]) => weights).map(([module]) => `${module}.weight`)
+}
+
 /** A module of the map may lie in the file unquantised: it was saved before it was frozen. */
 function isStored(name: string, reader: Reader): boolean {
   return hasData(name, reader) || Boolean(reader.config.modules && qtypeOf(name, reader.config))
@@ -277,6 +281,7 @@ export const stored: StoredLayout<Quanto, QuantoSettings> = {
   write,
   outputs,
   isStored,
+  promised,
   read,
   readSettings,
 }
