@@ -39,7 +39,7 @@ export interface TinyOptions {
 }
 
 /** A config.json of the family: sizes in every spelling that there is, all else as the family's defaults are. */
-function tinyConfig(family: ModelFamily, size: Size, { dtype = 'F32', tied }: TinyOptions): JsonObject {
+export function tinyConfig(family: ModelFamily, size: Size, { dtype = 'F32', tied }: TinyOptions): JsonObject {
   const { hidden, heads, kvHeads, intermediate, layers } = size
   return fromPlain({
     model_type: family.modelTypes[0],

@@ -81,6 +81,8 @@ class GroupFinder {
     switch (node.op) {
       case 'rmsNorm':
         return { kind: 'norm', ...this.named(node.weight, undefined), addOne: node.addOne }
+      case 'layerNorm':
+        return { kind: 'norm', ...this.named(node.weight, node.bias) }
       case 'mul':
         return this.product(node)
       case 'activation':
