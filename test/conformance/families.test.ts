@@ -17,7 +17,7 @@ import { exactnessOf, observeOn, observeReference } from '../support/observe.ts'
 import { starcoder2 } from '../support/own-family.ts'
 import { SIZES, tinyModel } from '../support/tiny-model.ts'
 import { expectClose, expectSameBits, expectSameFiles, KERNEL } from '../support/tolerances.ts'
-import { isFull, type Quantised, quantise, variantsOf } from '../support/walk.ts'
+import { isFull, type Quantised, quantise, quickKernels, variantsOf } from '../support/walk.ts'
 import { Skips } from '../support/walk-record.ts'
 
 registerModel(starcoder2) // the example of docs/add-a-family.md is walked like the built-in ones
@@ -69,7 +69,7 @@ async function quantisedOrUnsupported(
   variant: Variant,
 ): Promise<Quantised | undefined> {
   try {
-    return await quantise(tinyModel(family, SIZES.deep, variant), method, variant)
+    return await quantise(tinyModel(family, SIZES.deep, variant), method, variant, await quickKernels(method))
   } catch (error) {
     if (error instanceof UnsupportedError && method.container === 'gguf' && !family.gguf) return undefined
     throw error

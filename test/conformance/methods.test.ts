@@ -20,7 +20,7 @@ import { exactnessOf, type Observation, observeOn, observeReference } from '../s
 import { rows } from '../support/row-method.ts'
 import { SIZES, type Size, tinyModel } from '../support/tiny-model.ts'
 import { expectClose, expectSameBits, expectSameFiles } from '../support/tolerances.ts'
-import { isFull, type Quantised, quantise, readerOf, variantsOf } from '../support/walk.ts'
+import { isFull, type Quantised, quantise, quickKernels, readerOf, variantsOf } from '../support/walk.ts'
 import { Skips, Walked, widthOf } from '../support/walk-record.ts'
 
 registerMethod(rows) // the example of docs/add-a-method.md is walked like the built-in ones
@@ -30,7 +30,13 @@ afterAll(() => skips.print())
 
 /** In the ragged size a quick walk would mostly repeat refusals and fallbacks. */
 const sizes: readonly Size[] = isFull ? [SIZES.whole, SIZES.crossing, SIZES.ragged] : [SIZES.whole, SIZES.crossing]
-if (!isFull) skips.add('only the full walk (FEWBIT_CONFORMANCE=full)', 'methods on ragged widths')
+if (!isFull) {
+  skips.add('only the full walk (FEWBIT_CONFORMANCE=full)', 'methods on ragged widths')
+  skips.add(
+    'only the full walk (FEWBIT_CONFORMANCE=full)',
+    'the definition of methods that calibrate, and their other widths',
+  )
+}
 
 const walkable = methods().filter((method) => method.scope === 'tensor' || method.block)
 for (const method of methods())
@@ -38,8 +44,9 @@ for (const method of methods())
 
 describe.each(walkable.map((method) => [method.name, method] as const))('%s', (_name, method) => {
   const walked = new Walked()
+  const own = isFull || !method.block ? sizes : [SIZES.whole]
   const cases = variantsOf(method).flatMap((variant) =>
-    sizes.map((size) => [variant.name, size.name, variant, size] as const),
+    own.map((size) => [variant.name, size.name, variant, size] as const),
   )
   describe.each(cases)('%s, %s widths', (_variant, _size, variant, size) => walk(method, variant, size, walked))
 
@@ -194,7 +201,7 @@ function walk(method: Method, variant: Variant, size: Size, walked: Walked): voi
 /** Undefined where the method refuses the widths, by the name of a tensor; fitting widths may not be refused. */
 async function quantisedOrRefused(method: Method, variant: Variant, size: Size): Promise<Quantised | undefined> {
   try {
-    return await quantise(tinyModel(llama, size, variant), method, variant)
+    return await quantise(tinyModel(llama, size, variant), method, variant, await quickKernels(method))
   } catch (error) {
     if (size === SIZES.whole || !(error instanceof FewbitError) || typeof error.fields.tensor !== 'string') throw error
     skips.add(error.message, `${method.name} ${variant.name} on ${size.name} widths`)

@@ -1,7 +1,7 @@
 // One step of the conformance suite: a method in one of its variants on a tiny model, quantised and saved.
 
 import { openModel } from '../../src/api/open.ts'
-import { openBackend } from '../../src/backends/index.ts'
+import { openBackend, openQuantizers } from '../../src/backends/index.ts'
 import type { FileSet } from '../../src/checkpoint/types.ts'
 import type { QuantizerKernels } from '../../src/core/kernels.ts'
 import type { CalibrationRules } from '../../src/methods/calibration.ts'
@@ -15,6 +15,14 @@ import { seeded } from './random.ts'
 
 /** FEWBIT_CONFORMANCE=full walks everything; without it a part that takes minutes, not tens of them. */
 export const isFull: boolean = process.env.FEWBIT_CONFORMANCE === 'full'
+
+/**
+ * What a quick walk quantises with where the TypeScript definition takes minutes (a search over calibration data): it then compares the
+ * kernels with each other only.
+ */
+export async function quickKernels(method: Method): Promise<QuantizerKernels | undefined> {
+  return isFull || !method.block ? undefined : openQuantizers('cpu', { threads: 2 })
+}
 
 /** The variants of a record; where it lists none, `--bits` for each width that it claims. */
 export function variantsOf(method: Method): readonly Variant[] {
