@@ -1,9 +1,9 @@
 // The table of block decoders.
 #include "decode.h"
 
-#include "decode-iq.h"
 #include "decode-k.h"
 #include "decode-small.h"
+#include "open-iq.h"
 
 namespace fb::blocks {
 
@@ -34,13 +34,13 @@ Decoder decoder_of(Type type) {
     case NVFP4: return plain<decode_nvfp4>;
     case Q1_0: return plain<decode_q1_0>;
     case Q2_0: return plain<decode_q2_0>;
-    case IQ2_XXS: return decode_iq2_xxs;
-    case IQ2_XS: return decode_iq2_xs;
-    case IQ2_S: return decode_iq2_s;
-    case IQ3_XXS: return decode_iq3_xxs;
-    case IQ3_S: return decode_iq3_s;
-    case IQ1_S: return decode_iq1_s;
-    case IQ1_M: return decode_iq1_m;
+    case IQ2_XXS: return decode_open<IQ2_XXS, open_iq2_xxs>;
+    case IQ2_XS: return decode_open<IQ2_XS, open_iq2_xs>;
+    case IQ2_S: return decode_open<IQ2_S, open_iq2_s>;
+    case IQ3_XXS: return decode_open<IQ3_XXS, open_iq3_xxs>;
+    case IQ3_S: return decode_open<IQ3_S, open_iq3_s>;
+    case IQ1_S: return decode_open<IQ1_S, open_iq1_s>;
+    case IQ1_M: return decode_open<IQ1_M, open_iq1_m>;
     case Q4_0:
     case Q4_1:
     case Q5_0:
@@ -48,6 +48,19 @@ Decoder decoder_of(Type type) {
     case Q8_0: break;  // affine: fb_decode_affine
   }
   return nullptr;
+}
+
+Opener opener_of(Type type) {
+  switch (type) {
+    case IQ2_XXS: return open_iq2_xxs;
+    case IQ2_XS: return open_iq2_xs;
+    case IQ2_S: return open_iq2_s;
+    case IQ3_XXS: return open_iq3_xxs;
+    case IQ3_S: return open_iq3_s;
+    case IQ1_S: return open_iq1_s;
+    case IQ1_M: return open_iq1_m;
+    default: return nullptr;
+  }
 }
 
 }  // namespace fb::blocks

@@ -1,5 +1,6 @@
 // Before a level's kernels are used they are compared with the baseline's on a small example of everything that they do. Takes a few
 // milliseconds; a level that fails is not used.
+#include "../blocks/open.h"
 #include "../exports.h"
 #include "../memory.h"
 #include "engine.h"
@@ -103,6 +104,7 @@ struct Example {
   linear::Scheme scheme;
   int bits, group;
   linear::Zero zero;
+  blocks::Type type = blocks::Q4_0;
 };
 
 constexpr Example EXAMPLES[] = {
@@ -123,9 +125,15 @@ constexpr Example EXAMPLES[] = {
     {linear::Scheme::Q4_K, 0, 0, linear::Zero::Constant},
     {linear::Scheme::Q5_K, 0, 0, linear::Zero::Constant},
     {linear::Scheme::Q6_K, 0, 0, linear::Zero::Constant},
+    {linear::Scheme::Levels, 0, 0, linear::Zero::Constant, blocks::IQ2_XXS},
+    {linear::Scheme::Levels, 0, 0, linear::Zero::Constant, blocks::IQ2_S},
+    {linear::Scheme::Levels, 0, 0, linear::Zero::Constant, blocks::IQ3_XXS},
 };
 
 constexpr linear::Phase PHASES[] = {linear::Phase::Decode, linear::Phase::Prefill};
+
+/** Where the grid of a block type lies behind its blocks: room for 1024 rows of 8. */
+constexpr size_t GRID = 11 * 1024;
 
 /** Bytes for any scheme's data: codes, small floats, or blocks whose half scales are ordinary numbers. */
 void fill_data(const Example& example, uint8_t* data, Random& random) {
@@ -135,6 +143,17 @@ void fill_data(const Example& example, uint8_t* data, Random& random) {
   if (half) return;
   const int mask = example.bits == 0 ? 255 : (1 << example.bits) - 1;
   for (size_t i = 0; i < N * K; i++) data[i] = static_cast<uint8_t>(random.next() >> 9 & static_cast<uint32_t>(mask));
+  if (example.scheme == linear::Scheme::Levels) {
+    const blocks::OpenLayout layout = blocks::open_layout(example.type);
+    for (size_t b = 0; b < N * K / 256; b++) {
+      uint8_t* d = data + b * static_cast<size_t>(blocks::layout_of(example.type).bytes);
+      d[0] = 7;
+      d[1] = 0x2c;
+    }
+    const uint32_t levels = layout.bits == 3 ? 6 : 16;
+    for (size_t i = GRID; i < N * K; i++) data[i] = static_cast<uint8_t>(layout.levels[random.next() % levels]);
+    return;
+  }
   const bool q6 = example.scheme == linear::Scheme::Q6_K;
   const size_t bytes = q6 ? 210 : example.scheme == linear::Scheme::Q5_K ? 176 : 144;
   for (size_t b = 0; example.bits == 0 && b < N * K / 256; b++) {
@@ -185,7 +204,8 @@ bool example_agrees(const linear::Kernels& kernels, const Example& example, cons
   random.fill(room.table, TABLE);
   random.fill(room.x, ROWS * K);
   const float zero_point = example.bits == 8 ? 128 : 8;
-  const linear::Source source = {example.scheme, N, K, example.bits, example.group, example.zero, room.data, room.scale, room.zeros, zero_point, room.table, CODEBOOKS, 1};
+  const linear::Source source = {example.scheme, N, K, example.bits, example.group, example.zero, room.data, room.scale, room.zeros, zero_point, room.table, CODEBOOKS, 1,
+                                 example.type, reinterpret_cast<const int8_t*>(room.data) + GRID};
   linear::Weight weight = linear::describe(source);
   weight.tile = room.tile;
   linear::tile(source, weight, room.tile, 0, weight.panels);

@@ -12,8 +12,8 @@ PreparedWeight& weight_at(double address) { return *pointer<PreparedWeight>(addr
 }  // namespace fb
 
 /**
- * (scheme, n, k, bits, group, zero kind, zero point, data, scale, zeros, table, codebooks, rows a code) -> weight with room for its tile, 0 without memory. Numbers of
- * enums as in linear.h; data, scale, zeros and table are pointers that must live until fb_weight_tile has done all panels.
+ * (scheme, n, k, bits, group, zero kind, zero point, data, scale, zeros, table, codebooks, rows a code, block type, grid) -> weight with room for its tile, 0 without memory. Numbers of
+ * enums as in linear.h; data, scale, zeros, table and grid are pointers that must live until fb_weight_tile has done all panels.
  */
 FB_EXPORT double fb_weight_new(const double* args) {
   using namespace fb;
@@ -31,6 +31,8 @@ FB_EXPORT double fb_weight_new(const double* args) {
   s.table = pointer<const float>(args[10]);
   s.codebooks = static_cast<int>(args[11]);
   s.out = static_cast<int>(args[12]);
+  s.type = static_cast<blocks::Type>(static_cast<int>(args[13]));
+  s.grid = pointer<const int8_t>(args[14]);
   PreparedWeight* w = static_cast<PreparedWeight*>(allocate(sizeof(PreparedWeight)));
   if (!w) return 0;
   w->source = s;

@@ -4,6 +4,7 @@
 #pragma once
 #include "digits.h"
 #include "pieces.h"
+#include "words.h"
 
 namespace fb::linear {
 namespace {
@@ -21,17 +22,18 @@ FB_INLINE void in_order(V& value) {
 }
 
 /**
- * Sums of codes x digits over k-blocks [FROM, FROM + COUNT) for all rows of a panel: sums[digit][side].
+ * Sums of codes (`width` bits, without sign) x digits over k-blocks [FROM, FROM + COUNT) for all rows of a panel: sums[digit][side].
  * A broadcast serves both sides at once; kept for the other side it would only be spilled.
  */
-template <int BITS, int D, int FROM, int COUNT>
-FB_INLINE void dot(const uint8_t* chunk, const uint8_t* digits, I (&sums)[D][SIDES]) {
+template <class Codes, int D, int FROM, int COUNT>
+FB_INLINE void dot(const Codes& stored, const uint8_t* chunk, const uint8_t* digits, I (&sums)[D][SIDES]) {
+  [[maybe_unused]] constexpr int BITS = Codes::width;
   for (int d = 0; d < D; d++) {
     for (int side = 0; side < SIDES; side++) sums[d][side] = I{};
   }
 #if defined(__AVX512VNNI__)
   for (int b = FROM; b < FROM + COUNT; b++) {
-    const I codes = (I)code_bytes<BITS>(chunk, b, 0);
+    const I codes = (I)stored.at(chunk, b, 0);
     for (int d = 0; d < D; d++) {
       sums[d][0] = (I)_mm512_dpbusd_epi32((__m512i)sums[d][0], (__m512i)codes, (__m512i)broadcast4(digits + d * CHUNK + 4 * (b - FROM)));
     }
@@ -44,7 +46,7 @@ FB_INLINE void dot(const uint8_t* chunk, const uint8_t* digits, I (&sums)[D][SID
     __m256i pairs[D][SIDES];
     for (int i = 0; i < STEP; i++) {
       __m256i codes[SIDES];
-      for (int side = 0; side < SIDES; side++) codes[side] = (__m256i)code_bytes<BITS>(chunk, b + i, side);
+      for (int side = 0; side < SIDES; side++) codes[side] = (__m256i)stored.at(chunk, b + i, side);
       for (int d = 0; d < D; d++) {
         const __m256i a = (__m256i)broadcast4(digits + d * CHUNK + 4 * (b - FROM + i));
         for (int side = 0; side < SIDES; side++) {
@@ -61,23 +63,27 @@ FB_INLINE void dot(const uint8_t* chunk, const uint8_t* digits, I (&sums)[D][SID
 #endif
 }
 
-/** Codes of BITS bits times D byte digits: sums in units of the last digit. */
-template <int BITS, int D>
-struct ByteDots {
-  static constexpr int bits = BITS, step = CHUNK * D, half = 16;
+/** Codes times D byte digits: sums in units of the last digit. */
+template <class Codes, int D>
+struct CodeByteDots {
+  static constexpr int bits = Codes::bits, step = CHUNK * D, half = 16;
+  Codes codes;
 
   template <int FROM = 0, int COUNT = 8>
-  FB_INLINE static void sums(const uint8_t* chunk, const uint8_t* digits, F (&out)[SIDES]) {
+  FB_INLINE void sums(const uint8_t* chunk, const uint8_t* digits, F (&out)[SIDES]) const {
     I parts[D][SIDES];
-    dot<BITS, D, FROM, COUNT>(chunk, digits, parts);
+    dot<Codes, D, FROM, COUNT>(codes, chunk, digits, parts);
     for (int side = 0; side < SIDES; side++) {
       if constexpr (D == 1) out[side] = to_float(parts[0][side]);
       else if constexpr (D == 2) out[side] = to_float((parts[0][side] << 7) + parts[1][side]);
-      else if constexpr (BITS <= 5) out[side] = to_float((((parts[0][side] << 7) + parts[1][side]) << 7) + parts[2][side]);
+      else if constexpr (Codes::width <= 5) out[side] = to_float((((parts[0][side] << 7) + parts[1][side]) << 7) + parts[2][side]);
       else out[side] = fma(to_float(parts[0][side]), splat(16384.0f), to_float((parts[1][side] << 7) + parts[2][side]));
     }
   }
 };
+
+template <int BITS, int D>
+using ByteDots = CodeByteDots<PlainCodes<BITS>, D>;
 
 }  // namespace
 }  // namespace fb::linear

@@ -95,6 +95,19 @@ inline void decode_superblock_chunk(const Weight& w, const uint8_t* block, int c
   }
 }
 
+inline void decode_level_chunk(const Weight& w, const uint8_t* block, int chunk, float* out) {
+  uint8_t bytes[8 * VECTOR];
+  unpack_chunk(w.bits, block + chunk * chunk_bytes(w.bits), bytes);
+  const uint8_t* scales = block + SUPERBLOCK / CHUNK * chunk_bytes(w.bits);
+  for (int lane = 0; lane < PANEL_ROWS; lane++) {
+    const float d = read_scale(ScaleType::F16, scales + level_scale_bytes(w.group), lane);
+    for (int k = 0; k < CHUNK; k++) {
+      const float scale = d * (float)(int8_t)scales[(chunk * CHUNK + k) / w.group * PANEL_ROWS + lane];
+      out[k * PANEL_ROWS + lane] = scale * w.unit * w.table[bytes[(k >> 2) * VECTOR + lane * 4 + (k & 3)]];
+    }
+  }
+}
+
 inline void decode_dense(const Weight& w, const uint8_t* panel, int from, int to, float* out) {
   for (int k = from; k < to; k++) {
     float* o = out + (k - from) * PANEL_ROWS;
@@ -122,7 +135,9 @@ inline void decode_panel(const Weight& w, const uint8_t* panel, int from, int to
   const uint8_t* read = nullptr;
   for (int k = from; k < to; k += CHUNK, out += CHUNK * PANEL_ROWS) {
     if (is_superblock(w.scheme)) {
-      decode_superblock_chunk(w, panel + w.group_bytes * (size_t)(k / SUPERBLOCK), k % SUPERBLOCK / CHUNK, out);
+      const uint8_t* block = panel + w.group_bytes * (size_t)(k / SUPERBLOCK);
+      if (w.scheme == Scheme::Levels) decode_level_chunk(w, block, k % SUPERBLOCK / CHUNK, out);
+      else decode_superblock_chunk(w, block, k % SUPERBLOCK / CHUNK, out);
       continue;
     }
     const uint8_t* group = panel + w.group_bytes * (size_t)(k / w.group);

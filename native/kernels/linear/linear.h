@@ -9,13 +9,16 @@
 // Every instruction set is one file with its own flags (kernels.avx2.cc ...); a level is used only where the machine has it.
 #pragma once
 #include "../base.h"
+#include "../blocks/types.h"
 #include "../cpu.h"
 
 namespace fb::linear {
 
 constexpr int PANEL_ROWS = 16;
 
-enum class Scheme : uint8_t { DenseF32, DenseF16, DenseBF16, Affine, Lookup16, Additive, Q4_K, Q5_K, Q6_K };
+enum class Scheme : uint8_t { DenseF32, DenseF16, DenseBF16, Affine, Lookup16, Additive, Q4_K, Q5_K, Q6_K, Levels };
+
+// Levels: superblocks whose codes number one of up to 16 whole numbers (blocks/open.h): IQ1, IQ2, IQ3.
 
 /** What zero means in an affine weight: w = s * (q - zero), s * (q - zeros[g]), or s * q + zeros[g]. */
 enum class Zero : uint8_t { Constant, Point, Shift };
@@ -45,6 +48,8 @@ struct Source {
   float zero_point;     // Constant
   const float* table;   // Lookup16: 16 values; Additive: codebooks [codebooks, 2^bits, out, group]
   int codebooks, out;   // Additive: and rows that share a code; data: codes [n/out, k/group, codebooks], u16 above 8 bits; scale [n/out]
+  blocks::Type type;    // Levels
+  const int8_t* grid;   // Levels: values of the rows of the type's grid
 };
 
 /** A tiled weight: plain data, may be copied. `tile` is 64-byte aligned. */
@@ -59,7 +64,8 @@ struct Weight {
   size_t group_bytes;  // one panel's codes of a group (or superblock) and its scales; dense: one step of k
   size_t panel_bytes;
   float zero_point;
-  float table[16];
+  float table[16];     // Lookup16: values; Levels: the levels
+  float unit;          // Levels: value = d * scale * unit * level
   // Lookup16: table_unit * (t0 + t1 / 2^15), each a 15-bit word as two planes of bytes, the low ones first.
   uint8_t table_planes[4][16];
   float table_unit;

@@ -96,9 +96,9 @@ FB_INLINE void superblock_panel(const Weight& w, const Dots& dots, const uint8_t
   }
 }
 
-/** Q6_K: y += d * sum s_g (q_g - 32 a_g) over the 16 groups of 16. */
-template <class Dots, bool ONE>
-FB_INLINE void q6_panel(const Weight& w, const Dots& dots, const uint8_t* tile, Rows<ONE>& rows) {
+/** Q6_K and levels: y += d * unit * sum s_g (q_g - zero * a_g) over the groups of a superblock, of 16 or 32. */
+template <int GROUP, class Dots, bool ONE>
+FB_INLINE void scaled_panel(const Weight& w, const Dots& dots, float zero, float unit, const uint8_t* tile, Rows<ONE>& rows) {
   for (int at = 0; at < w.k / CHUNK; tile += w.group_bytes) {
     const uint8_t* scales = tile + SUPERBLOCK / CHUNK * chunk_bytes(Dots::bits);
     F q[Rows<ONE>::MOST][SIDES] = {};
@@ -110,17 +110,23 @@ FB_INLINE void q6_panel(const Weight& w, const Dots& dots, const uint8_t* tile, 
         const uint8_t* digits = x.digits + at * Dots::step;
         const F scale = splat(x.scale[at]);
         F first[SIDES], second[SIDES];
+        if constexpr (GROUP == 32) {
+          dots.sums(chunk, digits, first);
+          const F shift = splat(zero * (x.sum[2 * at] + x.sum[2 * at + 1]));
+          for (int side = 0; side < SIDES; side++) q[r][side] = fma(load_i8(scales + c * 16 + side * LANES), first[side] * scale - shift, q[r][side]);
+          continue;
+        }
         dots.template sums<0, 4>(chunk, digits, first);
         dots.template sums<4, 4>(chunk, digits + Dots::half, second);
         for (int side = 0; side < SIDES; side++) {
           const F low = load_i8(scales + c * 32 + side * LANES), high = load_i8(scales + c * 32 + 16 + side * LANES);
-          q[r][side] = fma(low, first[side] * scale - splat(32 * x.sum[2 * at]), q[r][side]);
-          q[r][side] = fma(high, second[side] * scale - splat(32 * x.sum[2 * at + 1]), q[r][side]);
+          q[r][side] = fma(low, first[side] * scale - splat(zero * x.sum[2 * at]), q[r][side]);
+          q[r][side] = fma(high, second[side] * scale - splat(zero * x.sum[2 * at + 1]), q[r][side]);
         }
       }
     }
     for (int side = 0; side < SIDES; side++) {
-      const F d = load_f16(scales + 256 + side * LANES * 2);
+      const F d = load_f16(scales + level_scale_bytes(GROUP) + side * LANES * 2) * splat(unit);
       for (int r = 0; r < rows.count(); r++) rows.y[r][side] = fma(d, q[r][side], rows.y[r][side]);
     }
   }
@@ -133,7 +139,7 @@ FB_INLINE void panel_of_bits(const Weight& w, const uint8_t* tile, Rows<ONE>& ro
   switch (w.scheme) {
     case Scheme::Q4_K: return superblock_panel(w, Dots<4, D>(), tile, rows);
     case Scheme::Q5_K: return superblock_panel(w, Dots<5, D>(), tile, rows);
-    case Scheme::Q6_K: return q6_panel(w, Dots<6, D>(), tile, rows);
+    case Scheme::Q6_K: return scaled_panel<16>(w, Dots<6, D>(), 32, 1, tile, rows);
     default: break;
   }
   switch (w.bits) {
@@ -148,13 +154,30 @@ FB_INLINE void panel_of_bits(const Weight& w, const uint8_t* tile, Rows<ONE>& ro
   }
 }
 
+template <template <class, int> class Dots, int D, int BITS, bool ONE>
+FB_INLINE void level_panel(const Weight& w, const uint8_t* tile, Rows<ONE>& rows) {
+  const Dots<LevelCodes<BITS>, D> dots = {LevelCodes<BITS>(w.table)};
+  if (w.group == 16) scaled_panel<16>(w, dots, 0 - w.table[0], w.unit, tile, rows);
+  else scaled_panel<32>(w, dots, 0 - w.table[0], w.unit, tile, rows);
+}
+
+template <template <class, int> class Dots, int D, bool ONE>
+FB_INLINE void level_panel_of_bits(const Weight& w, const uint8_t* tile, Rows<ONE>& rows) {
+  if (w.bits == 3) level_panel<Dots, D, 3>(w, tile, rows);
+  else level_panel<Dots, D, 4>(w, tile, rows);
+}
+
 template <int D, bool ONE>
 FB_INLINE void panel_of_form(const Weight& w, [[maybe_unused]] Form f, const uint8_t* tile, Rows<ONE>& rows) {
 #if defined(__AVX2__)
+  if (f.bytes == 1 && w.scheme == Scheme::Levels) return level_panel_of_bits<CodeByteDots, D>(w, tile, rows);
   if (f.bytes == 1) return panel_of_bits<ByteDots, D>(w, tile, rows);
 #endif
   if constexpr (D <= 2) {
     if (w.scheme == Scheme::Lookup16) return group_panel(w, LookupDots<D>(w), tile, rows);
+#if !defined(__AVX2__)
+    if (w.scheme == Scheme::Levels) return level_panel_of_bits<CodeWordDots, D>(w, tile, rows);
+#endif
 #if defined(__AVX2__)  // narrower codes take bytes
     return group_panel(w, WordDots<8, D>(), tile, rows);
 #else

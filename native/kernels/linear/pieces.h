@@ -77,6 +77,23 @@ void superblock_chunk(const uint8_t* block, int index, float* out) {
   }
 }
 
+template <int BITS>
+void level_chunk(const Weight& w, const uint8_t* block, int index, float* out) {
+  const uint8_t* chunk = block + index * chunk_bytes(BITS);
+  const uint8_t* scales = block + SUPERBLOCK / CHUNK * chunk_bytes(BITS);
+  const int group = w.group;
+  for (int side = 0; side < SIDES; side++) {
+    const F d = load_f16(scales + level_scale_bytes(group) + side * LANES * 2) * splat(w.unit);
+    const F low = d * load_i8(scales + index * CHUNK / group * PANEL_ROWS + side * LANES);
+    const F high = d * load_i8(scales + (index * CHUNK + 16) / group * PANEL_ROWS + side * LANES);
+    for (int b = 0; b < 8; b++) {
+      const U codes = code_bytes<BITS>(chunk, b, side);
+      for (int j = 0; j < 4; j++)
+        store(out + (b * 4 + j) * PANEL_ROWS + side * LANES, (b < 4 ? low : high) * pick16(w.table, codes >> (8 * j) & 0xff));
+    }
+  }
+}
+
 void dense_piece(const Weight& w, const uint8_t* panel, int from, int to, float* out) {
   for (int k = from; k < to; k++, out += PANEL_ROWS) {
     for (int side = 0; side < SIDES; side++) {
@@ -152,7 +169,9 @@ void piece_of(const Weight& w, const uint8_t* panel, int from, int to, float* ou
     if (is_superblock(w.scheme)) {
       const uint8_t* block = panel + w.group_bytes * (size_t)(k / SUPERBLOCK);
       const int index = k % SUPERBLOCK / CHUNK;
-      if (w.bits == 4) superblock_chunk<4>(block, index, out);
+      if (w.scheme == Scheme::Levels && w.bits == 3) level_chunk<3>(w, block, index, out);
+      else if (w.scheme == Scheme::Levels) level_chunk<4>(w, block, index, out);
+      else if (w.bits == 4) superblock_chunk<4>(block, index, out);
       else if (w.bits == 5) superblock_chunk<5>(block, index, out);
       else superblock_chunk<6>(block, index, out);
       continue;

@@ -1,6 +1,7 @@
 // Describes and tiles weights; decodes single rows. Portable: the same bytes on every machine, but for WASM, which has no half
 // conversion in its vector set and therefore keeps scales as float32.
 #include "additive-tile.h"
+#include "../blocks/open.h"
 #include "decode.h"
 #include "layout.h"
 
@@ -145,6 +146,31 @@ void tile_superblocks(const Source& s, const Weight& w, uint8_t* out, int panel)
   }
 }
 
+/** Superblocks as levels: a code is the number of a level in the type's table. */
+void tile_levels(const Source& s, const Weight& w, uint8_t* out, int panel) {
+  const int blocks = s.k / SUPERBLOCK;
+  const size_t bytes = (size_t)blocks::layout_of(s.type).bytes;
+  const blocks::OpenLayout layout = blocks::open_layout(s.type);
+  const blocks::Opener open = blocks::opener_of(s.type);
+  uint8_t number[256] = {0};
+  for (int i = 15; i >= 0; i--) number[(uint8_t)layout.levels[i]] = (uint8_t)i;
+  zero(out, w.panel_bytes);
+  blocks::OpenBlock o;
+  for (int lane = 0; lane < PANEL_ROWS && panel * PANEL_ROWS + lane < s.n; lane++) {
+    const uint8_t* row = s.data + (size_t)(panel * PANEL_ROWS + lane) * (size_t)blocks * bytes;
+    for (int b = 0; b < blocks; b++) {
+      open(row + (size_t)b * bytes, s.grid, o);
+      uint8_t codes[SUPERBLOCK];
+      for (int i = 0; i < SUPERBLOCK; i++) codes[i] = number[(uint8_t)o.levels[i]];
+      uint8_t* to = out + w.group_bytes * (size_t)b;
+      for (int c = 0; c < SUPERBLOCK / CHUNK; c++) write_chunk(w.bits, codes + c * CHUNK, CHUNK, to + c * chunk_bytes(w.bits), lane);
+      to += SUPERBLOCK / CHUNK * chunk_bytes(w.bits);
+      for (int g = 0; g < SUPERBLOCK / w.group; g++) to[g * PANEL_ROWS + lane] = (uint8_t)o.scales[g];
+      copy(to + level_scale_bytes(w.group) + lane * 2, &o.d, 2);
+    }
+  }
+}
+
 void tile_dense(const Source& s, const Weight& w, uint8_t* out, int panel) {
   zero(out, w.panel_bytes);
   for (int lane = 0; lane < PANEL_ROWS && panel * PANEL_ROWS + lane < s.n; lane++) {
@@ -217,6 +243,16 @@ Weight describe(const Source& s) {
     w.panel_bytes = w.group_bytes * (size_t)(s.k + (s.k & 1));
     return w;
   }
+  if (s.scheme == Scheme::Levels) {
+    const blocks::OpenLayout layout = blocks::open_layout(s.type);
+    w.bits = (uint8_t)layout.bits;
+    w.group = layout.group;
+    w.unit = layout.unit;
+    for (int i = 0; i < 16; i++) w.table[i] = (float)layout.levels[i];
+    w.group_bytes = (size_t)(SUPERBLOCK / CHUNK * chunk_bytes(w.bits) + level_scale_bytes(w.group) + VECTOR);
+    w.panel_bytes = w.group_bytes * (size_t)(s.k / SUPERBLOCK);
+    return w;
+  }
   if (is_superblock(s.scheme)) {
     w.bits = s.scheme == Scheme::Q4_K ? 4 : s.scheme == Scheme::Q5_K ? 5 : 6;
     w.group = superblock_group(s.scheme);
@@ -245,6 +281,7 @@ void tile(const Source& s, const Weight& w, uint8_t* out, int panel_from, int pa
     if (s.scheme != w.scheme) tile_decoded(s, w, to, panel);
     else if (w.scheme == Scheme::Additive) tile_additive(s, w, to, panel);
     else if (is_dense(w.scheme)) tile_dense(s, w, to, panel);
+    else if (w.scheme == Scheme::Levels) tile_levels(s, w, to, panel);
     else if (is_superblock(w.scheme)) tile_superblocks(s, w, to, panel);
     else tile_groups(s, w, to, panel);
   }

@@ -94,17 +94,37 @@ FB_INLINE U pick_bytes(const uint8_t* table, U index) {
 #endif
 }
 
-/** Codes of BITS bits times D word digits. */
-template <int BITS, int D>
-struct WordDots {
-  static constexpr int bits = BITS, step = CHUNK * D * 2, half = 32;
+/** Codes as they are: BITS bits. */
+template <int BITS>
+struct PlainCodes {
+  static constexpr int bits = BITS, width = BITS;
+  FB_INLINE U at(const uint8_t* chunk, int block, int side) const { return code_bytes<BITS>(chunk, block, side); }
+};
+
+/** Codes that number levels, which become bytes above the lowest one: at most 7 bits. */
+template <int BITS>
+struct LevelCodes {
+  static constexpr int bits = BITS, width = 7;
+  uint8_t table[16];
+
+  FB_INLINE explicit LevelCodes(const float* levels) {
+    for (int i = 0; i < 16; i++) table[i] = (uint8_t)(levels[i] - levels[0]);
+  }
+  FB_INLINE U at(const uint8_t* chunk, int block, int side) const { return pick_bytes(table, code_bytes<BITS>(chunk, block, side)); }
+};
+
+/** Codes times D word digits. */
+template <class Codes, int D>
+struct CodeWordDots {
+  static constexpr int bits = Codes::bits, step = CHUNK * D * 2, half = 32;
+  Codes stored;
 
   template <int FROM = 0, int COUNT = 8>
-  FB_INLINE static void sums(const uint8_t* chunk, const uint8_t* digits, F (&out)[SIDES]) {
+  FB_INLINE void sums(const uint8_t* chunk, const uint8_t* digits, F (&out)[SIDES]) const {
     for (int side = 0; side < SIDES; side++) {
       I low[D] = {}, high[D] = {};
       for (int b = FROM; b < FROM + COUNT; b++) {
-        const U codes = code_bytes<BITS>(chunk, b, side);
+        const U codes = stored.at(chunk, b, side);
         const W first = interleave_low(codes, U{}), second = interleave_high(codes, U{});
         for (int d = 0; d < D; d++) {
           const W a = broadcast8(digits + d * CHUNK * 2 + (b - FROM) * 8);
@@ -117,6 +137,9 @@ struct WordDots {
     }
   }
 };
+
+template <int BITS, int D>
+using WordDots = CodeWordDots<PlainCodes<BITS>, D>;
 
 /** The largest first digit for table values up to 2^14, so that 32 products fit. */
 constexpr int LOOKUP_TOP = 4095;

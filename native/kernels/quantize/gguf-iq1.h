@@ -1,7 +1,7 @@
 // IQ1_S and IQ1_M (src/methods/gguf/quantize-iq1.ts): W groups, one a lane, try every pair of cuts through their sorted values; then each
 // group goes to the grid alone.
 #pragma once
-#include "../blocks/decode-iq.h"
+#include "../blocks/open-iq.h"
 #include "gguf-batch.h"
 #include "gguf-candidates.h"
 

@@ -13,6 +13,7 @@ import {
   type SuperblockScheme,
 } from '../../weights/scheme.ts'
 import { E2M1_VALUES, IQ4_VALUES } from '../../weights/superblock/four-bits.ts'
+import { gridOf } from '../../weights/superblock/grids.ts'
 import { SUPERBLOCKS, type SuperblockType, superblockBytes } from '../../weights/superblock/index.ts'
 import { LOOKUP_TABLES } from '../../weights/tables.ts'
 import { part, type QuantizedWeight } from '../../weights/weight.ts'
@@ -36,7 +37,7 @@ export interface PreparedParameter {
 /** Types of quantised inputs, in the order of native/kernels/engine/input.h. */
 const INPUT_TYPES: readonly QuantizedInput['type'][] = ['int8', 'e4m3fn', 'e5m2', 'e4m3fnuz']
 
-const SCHEMES = { F32: 0, F16: 1, BF16: 2, affine: 3, lookup: 4, additive: 5 } as const
+const SCHEMES = { F32: 0, F16: 1, BF16: 2, affine: 3, lookup: 4, additive: 5, levels: 9 } as const
 /** Superblocks that have tiles of their own. */
 const SUPERBLOCK_SCHEMES: Readonly<Partial<Record<SuperblockType, number>>> = { Q4_K: 6, Q5_K: 7, Q6_K: 8 }
 
@@ -75,7 +76,26 @@ interface Source {
   readonly table?: number
   readonly codebooks?: number
   readonly out?: number
+  /** ggml's number of a block type, and the values of its grid. */
+  readonly type?: number
+  readonly grid?: number
 }
+
+/** The order in which fb_weight_new takes them. */
+const SOURCE_FIELDS = [
+  'bits',
+  'group',
+  'zero',
+  'zeroPoint',
+  'data',
+  'scale',
+  'zeros',
+  'table',
+  'codebooks',
+  'out',
+  'type',
+  'grid',
+] as const
 
 /** Copies a weight into C++ memory in the form that kernels read. Throws OutOfMemoryError. */
 export async function prepareWeight(
@@ -117,9 +137,8 @@ class Preparation {
     const [n, k] = this.weight.shape
     const source = await this.source()
     const { kernels } = this.jobs.door
-    const { scheme, bits = 0, group = 0, zero = 0, zeroPoint = 0, data, scale = 0, zeros = 0, table = 0 } = source
-    const parts = [data, scale, zeros, table, source.codebooks ?? 0, source.out ?? 0]
-    const pointer = kernels.fb_weight_new(scheme, n, k, bits, group, zero, zeroPoint, ...parts)
+    const fields = SOURCE_FIELDS.map((field) => source[field] ?? 0)
+    const pointer = kernels.fb_weight_new(source.scheme, n, k, ...fields)
     if (pointer === 0) allocate(this.jobs.door, 4 * n * k)
     try {
       await sliced(kernels.fb_weight_panels(pointer), signal, (from, to) => kernels.fb_weight_tile(pointer, from, to))
@@ -201,11 +220,13 @@ class Preparation {
   }
 
   private async superblock({ type }: SuperblockScheme): Promise<Source> {
+    const { id, grid } = SUPERBLOCKS[type]
     const scheme = SUPERBLOCK_SCHEMES[type]
     const opened = OPENED[type]
     if (opened) return this.opened(type, opened)
-    if (scheme === undefined && type !== 'Q3_K') return this.decoded()
+    if (scheme === undefined && !grid && type !== 'Q3_K') return this.decoded()
     const data = this.blocks.takeFrom(part(this.weight, 'blocks').data)
+    if (grid) return { scheme: SCHEMES.levels, data, type: id, grid: this.blocks.takeFrom(gridOf(grid).values) }
     return scheme === undefined ? this.asQ6(data) : { scheme, data }
   }
 
