@@ -6,27 +6,56 @@ import { type DType, elementCount, isFloat, rawTensor } from '../../core/dtypes.
 import { FileError, UsageError } from '../../core/errors.ts'
 import { toFloat32 } from '../../core/half.ts'
 import { toPlain } from '../../core/json.ts'
+import {
+  AFFINE_BLOCK_SIZE,
+  affineBlockBytes,
+  isAffineBlockType,
+  unpackAffineBlocks,
+} from '../../weights/affine-blocks.ts'
+import { decodeSuperblocks, isSuperblockType, superblockBytes } from '../../weights/superblock/index.ts'
+import { decode } from '../../weights/weight.ts'
 import { command } from '../command.ts'
 import { modelPath } from '../paths.ts'
 import { formatBytes } from '../progress.ts'
 import { table } from '../table.ts'
 
-/** First values of a tensor: floats widened, everything else as bytes. */
+/** First values of a tensor: floats widened, blocks of GGUF decoded, everything else as bytes. */
 const SHOWN_BYTES = 64
+const SHOWN_VALUES = 16
 
 async function firstValues(checkpoint: Checkpoint, tensor: StoredTensor): Promise<string> {
-  const bytes = await checkpoint.read(tensor, 0, Math.min(SHOWN_BYTES, tensor.byteLength))
-  if (isFloat(tensor.dtype))
-    return [...toFloat32(rawTensor(tensor.dtype as DType, [], bytes))].map((v) => v.toPrecision(6)).join(' ')
+  const { dtype } = tensor
+  const first = (bytes: number) => checkpoint.read(tensor, 0, Math.min(bytes, tensor.byteLength))
+  const shown = (values: Float32Array) => [...values].map((v) => v.toPrecision(6)).join(' ')
+  if (isSuperblockType(dtype))
+    return shown(decodeSuperblocks(dtype, await first(superblockBytes(dtype)), 0, SHOWN_VALUES))
+  if (isAffineBlockType(dtype)) {
+    const block = unpackAffineBlocks(dtype, [1, AFFINE_BLOCK_SIZE], await first(affineBlockBytes(dtype)))
+    return shown(decode(block, 0, SHOWN_VALUES))
+  }
+  const bytes = await first(SHOWN_BYTES)
+  if (isFloat(dtype)) return shown(toFloat32(rawTensor(dtype as DType, [], bytes)))
   return [...bytes].map((b) => b.toString(16).padStart(2, '0')).join(' ')
 }
 
-/** `n tensors, bytes` of each dtype, largest first. */
-function byDtype(tensors: readonly StoredTensor[]): { dtype: string; tensors: number; bytes: number }[] {
-  const sums = new Map<string, { dtype: string; tensors: number; bytes: number }>()
-  for (const { dtype, byteLength } of tensors) {
-    const sum = sums.get(dtype) ?? { dtype, tensors: 0, bytes: 0 }
-    sums.set(dtype, { dtype, tensors: sum.tensors + 1, bytes: sum.bytes + byteLength })
+interface DtypeSum {
+  readonly dtype: string
+  readonly tensors: number
+  readonly elements: number
+  readonly bytes: number
+}
+
+/** What the tensors of each dtype add up to, largest first. */
+function byDtype(tensors: readonly StoredTensor[]): DtypeSum[] {
+  const sums = new Map<string, DtypeSum>()
+  for (const { dtype, shape, byteLength } of tensors) {
+    const sum = sums.get(dtype) ?? { dtype, tensors: 0, elements: 0, bytes: 0 }
+    sums.set(dtype, {
+      dtype,
+      tensors: sum.tensors + 1,
+      elements: sum.elements + elementCount(shape),
+      bytes: sum.bytes + byteLength,
+    })
   }
   return [...sums.values()].sort((a, b) => b.bytes - a.bytes)
 }
@@ -74,6 +103,7 @@ export default command({
           format: checkpoint.format,
           tensors: tensors.map(({ name, dtype, shape, byteLength }) => ({ name, dtype, shape, byteLength })),
           sizeBytes: bytes,
+          dtypes: summary,
           config,
           metadata: Object.fromEntries(metadata),
         },
@@ -84,8 +114,14 @@ export default command({
             : '',
           metadata.length > 0 ? table(['key', 'value'], metadata) : '',
           table(
-            ['dtype', 'tensors', 'bytes'],
-            summary.map((s) => [s.dtype, String(s.tensors), formatBytes(s.bytes)]),
+            ['dtype', 'tensors', 'elements', 'bits each', 'bytes'],
+            summary.map((s) => [
+              s.dtype,
+              String(s.tensors),
+              String(s.elements),
+              String(Number(((8 * s.bytes) / s.elements).toFixed(4))),
+              formatBytes(s.bytes),
+            ]),
           ),
           table(
             ['tensor', 'dtype', 'shape', 'elements', 'bytes'],
