@@ -137,9 +137,12 @@ const TOKEN_TABLES: readonly string[] = ['token_embd.weight', 'output.weight']
 /** Types that are garbage without importance; the tables of tokens do without. */
 export const NEEDY: readonly TensorType[] = ['IQ1_S', 'IQ1_M', 'IQ2_XXS', 'IQ2_XS', 'IQ2_S', 'IQ3_XXS']
 
+/** Files whose own type does not demand importance, but the type of some of their tensors does: k of iq3_xs is iq3_xxs. */
+const NEEDY_IN_PART: readonly FileTypeName[] = ['q2_k_s', 'iq3_xs']
+
 /** True where some tensor of such a file demands importance. */
 export function needyFile(file: FileTypeName): boolean {
-  return NEEDY.includes(fileType(file).type) || file === 'q2_k_s'
+  return NEEDY.includes(fileType(file).type) || NEEDY_IN_PART.includes(file)
 }
 
 function needsImportance(name: string, type: TensorType, file: FileTypeName): boolean {
