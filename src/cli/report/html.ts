@@ -4,8 +4,8 @@ import { bars, escapeHtml, scatter } from './charts.ts'
 import type { Comparison, ComparisonRow } from './types.ts'
 
 const STYLE = `
-:root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--soft:#5b6570;--line:#d9dee3;--card:#f6f8fa;--c0:#5b6570;--c1:#0b6bcb;--c2:#b3500b;--c3:#1a7f4b;--c4:#8b3fb8}
-@media (prefers-color-scheme:dark){:root{--bg:#14171a;--fg:#e6e9ec;--soft:#9aa4ae;--line:#333a41;--card:#1c2126;--c0:#9aa4ae;--c1:#5aa9f5;--c2:#f0954a;--c3:#4fc487;--c4:#c78be8}}
+:root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--soft:#5b6570;--line:#d9dee3;--card:#f6f8fa;--c0:#5b6570;--c1:#0b6bcb;--c2:#b3500b;--c3:#1a7f4b;--c4:#8b3fb8;--c5:#b8336a;--c6:#0f7b8a;--c7:#8a6d00}
+@media (prefers-color-scheme:dark){:root{--bg:#14171a;--fg:#e6e9ec;--soft:#9aa4ae;--line:#333a41;--card:#1c2126;--c0:#9aa4ae;--c1:#5aa9f5;--c2:#f0954a;--c3:#4fc487;--c4:#c78be8;--c5:#f07aa8;--c6:#4fc3d4;--c7:#d9b93a}}
 *{box-sizing:border-box}
 body{margin:0 auto;padding:2rem 1rem 4rem;max-width:60rem;background:var(--bg);color:var(--fg);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 h1{font-size:1.7rem;line-height:1.2;margin:0 0 .3rem}h2{font-size:1.15rem;margin:2.2rem 0 .4rem}p{margin:.3rem 0}.soft{color:var(--soft)}
@@ -14,7 +14,7 @@ h1{font-size:1.7rem;line-height:1.2;margin:0 0 .3rem}h2{font-size:1.15rem;margin
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.92rem}
 th,td{padding:.4rem .6rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}th{color:var(--soft);font-weight:600;vertical-align:bottom;white-space:normal}th:first-child,td:first-child{text-align:left;font-weight:600}
 svg{width:100%;max-width:46rem;height:auto;display:block}svg text{font:13px system-ui,sans-serif;fill:var(--soft)}svg .label{fill:var(--fg)}svg .axis{font-weight:600}.grid{stroke:var(--line)}
-.s0{fill:var(--c0)}.s1{fill:var(--c1)}.s2{fill:var(--c2)}.s3{fill:var(--c3)}.s4{fill:var(--c4)}
+.s0{fill:var(--c0)}.s1{fill:var(--c1)}.s2{fill:var(--c2)}.s3{fill:var(--c3)}.s4{fill:var(--c4)}.s5{fill:var(--c5)}.s6{fill:var(--c6)}.s7{fill:var(--c7)}
 .key{display:flex;flex-wrap:wrap;gap:.3rem 1.1rem;font-size:.88rem;color:var(--soft)}.key i{display:inline-block;width:.75em;height:.75em;border-radius:2px;margin-right:.4em}
 .sample{border-left:3px solid var(--line);padding:.1rem 0 .1rem .8rem;margin:.7rem 0}.sample b{font-size:.88rem}.sample p{margin:.1rem 0;white-space:pre-wrap}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem;font-size:.92rem}dt{font-weight:600}dd{margin:0;color:var(--soft)}
