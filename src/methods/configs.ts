@@ -1,6 +1,7 @@
 // Config classes of the public API: options in camelCase, checked when the object is made, stored as the method's own config.
 import { ConfigError, UsageError } from '../core/errors.ts'
 import type { JsonObject } from '../core/json.ts'
+import { squash } from './flags.ts'
 import { methodNamed } from './index.ts'
 import type { Method, MethodFlags } from './types.ts'
 
@@ -49,7 +50,6 @@ function checkName(name: string, legal: readonly string[], method: Method): void
   })
 }
 
-const squash = (key: string) => key.replace(/[-_]/g, '').toLowerCase()
 const camelCase = (key: string) => key.replace(/_(\w)/g, (_, c: string) => c.toUpperCase())
 
 /** Edits between two words: letters added, left out or changed. */

@@ -6,15 +6,16 @@ import { PieceRunner } from '../calibrate/runner.ts'
 import { BlockSession } from '../calibrate/session.ts'
 import type { OutputStore } from '../checkpoint/types.ts'
 import type { CalibrateJob, StoredResults } from '../convert/plan.ts'
-import { type FloatDType, isFloat, type RawTensor } from '../core/dtypes.ts'
+import { type FloatDType, isFloat } from '../core/dtypes.ts'
 import { BugError } from '../core/errors.ts'
 import type { WorkOptions } from '../core/events.ts'
-import { fromFloat32, toFloat32 } from '../core/half.ts'
+import { castTensor } from '../core/half.ts'
 import { blockSpans, cutGraph } from '../graph/cut.ts'
 import type { BlockTensor } from '../methods/calibration.ts'
 import type { Method, NamedTensor, QuantizationPlan, QuantizerKernels, TensorInfo } from '../methods/types.ts'
 import { type ModelSource, readFloatWeight } from '../models/source.ts'
 import { denseWeight, type QuantizedWeight } from '../weights/weight.ts'
+import { castFloats } from './jobs.ts'
 
 /** What calibration runs on. */
 export interface CalibrationSetup {
@@ -116,7 +117,7 @@ async function stored(
   const dtype = adjustedDtype(item, options)
   const { values } = weight.parts
   if (!isFloat(dtype) || values.dtype === dtype) return [{ name: info.name, tensor: values }]
-  return [{ name: info.name, tensor: { dtype, shape: values.shape, data: fromFloat32(toFloat32(values), dtype) } }]
+  return [{ name: info.name, tensor: castTensor(info.name, values, dtype) }]
 }
 
 /** A finished weight, out of the tensors of the file that it became. */
@@ -159,7 +160,10 @@ function openSession(
   const model = {
     graph: source.graph,
     tensors,
-    load: async (path: string) => cast(await readFloatWeight(source, names.get(path)!), options.dtype),
+    load: async (path: string) => {
+      const name = names.get(path)!
+      return castFloats(name, await readFloatWeight(source, name), options)
+    },
     finished: async (path: string) => {
       const item = items.get(path)!
       const written = await results.read(item.info.name)
@@ -167,9 +171,4 @@ function openSession(
     },
   }
   return new BlockSession(model, method.block, config, { runner, kernels, warn, onEvent, signal })
-}
-
-function cast(tensor: RawTensor, dtype: FloatDType | undefined): RawTensor {
-  if (!dtype || !isFloat(tensor.dtype) || tensor.dtype === dtype) return tensor
-  return { dtype, shape: tensor.shape, data: fromFloat32(toFloat32(tensor), dtype) }
 }

@@ -71,7 +71,7 @@ function quantizeJob<S>(
     action: 'quantize',
     outputs,
     run: async (input, firstRow) => {
-      const tensor = cast(info.name, transposed ? transpose(input) : input, options)
+      const tensor = castFloats(info.name, transposed ? transpose(input) : input, options)
       const { kernels, warn } = options
       const weight = await method.quantize({ name: info.name, tensor, settings, kernels, firstRow, warn })
       return method.stored.write(info.name, weight, settings, kernels)
@@ -84,7 +84,7 @@ function castJob(checkpoint: Checkpoint, info: TensorInfo, dtype: FloatDType, op
     ...loader(checkpoint, info.name, 1, options),
     action: 'cast',
     outputs: [{ name: info.name, dtype, shape: stored(checkpoint, info.name).shape }],
-    run: async (input) => [{ name: info.name, tensor: cast(info.name, input, options) }],
+    run: async (input) => [{ name: info.name, tensor: castFloats(info.name, input, options) }],
   }
 }
 
@@ -124,7 +124,12 @@ function readOnce(checkpoint: Checkpoint, tensor: StoredTensor): (from: number, 
   }
 }
 
-function cast(name: string, tensor: RawTensor, { dtype, kernels }: JobOptions): RawTensor {
+/** A float tensor in the dtype that `--dtype` asks for. */
+export function castFloats(
+  name: string,
+  tensor: RawTensor,
+  { dtype, kernels }: Pick<JobOptions, 'dtype' | 'kernels'>,
+): RawTensor {
   if (!dtype || !isFloat(tensor.dtype) || tensor.dtype === dtype) return tensor
   return castTensor(name, tensor, dtype, kernels?.toFloat32(tensor))
 }

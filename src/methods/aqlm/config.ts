@@ -1,8 +1,9 @@
 // quantization_config of AQLM: the scheme "KxB g" and the linears to leave alone; and, beside it, how fewbit's own quantiser works,
 // which no file stores.
 import { ConfigError } from '../../core/errors.ts'
-import { fromPlain, type Json, JsonNumber, type JsonObject, type Plain, toPlain } from '../../core/json.ts'
+import { fromPlain, type Json, JsonNumber, type JsonObject, toPlain } from '../../core/json.ts'
 import type { AdditiveScheme } from '../../weights/scheme.ts'
+import { keysOfFlags, listOfText, valueOfText } from '../flags.ts'
 import type { MethodFlags } from '../types.ts'
 
 export const SKIP_KEY = 'linear_weights_not_to_quantize'
@@ -181,8 +182,6 @@ export function storedConfig({ scheme }: Aqlm, skip: readonly string[]): JsonObj
 }
 
 /** `group-size`, `groupSize` -> `group_size`. */
-const squash = (name: string) => name.replace(/[-_]/g, '').toLowerCase()
-const KEY_OF_FLAG = new Map(OPTIONS.map((key) => [squash(key), key]))
 
 /**
  * The quantization_config that flags stand for. `--type 2x8g8` names a scheme, `--bits` the bits a weight (as many 8-bit codebooks as
@@ -193,12 +192,7 @@ export function fromFlags(flags: MethodFlags): JsonObject {
   const given: JsonObject = fromPlain({ num_codebooks: 2, nbits_per_codebook: 8 }) as JsonObject
   if (type !== undefined) Object.assign(given, fromType(type))
   if (groupSize !== undefined) given.in_group_size = fromPlain(groupSize)
-  for (const [name, value] of Object.entries(others)) {
-    if (value === undefined) continue
-    const key = KEY_OF_FLAG.get(squash(name))
-    if (!key) throw new ConfigError(`"${name}" is no option of AQLM: there are ${OPTIONS.join(', ')}`, { key: name })
-    given[key] = typeof value === 'string' ? fromText(key, value) : fromPlain(value as Plain)
-  }
+  Object.assign(given, keysOfFlags(others, 'AQLM', OPTIONS, fromText))
   if (bits !== undefined && others.numCodebooks === undefined) given.num_codebooks = fromPlain(codebooksOf(bits, given))
   parseConfig(given)
   return { ...given, quant_method: 'aqlm' }
@@ -234,12 +228,5 @@ function codebooksOf(bits: number, given: JsonObject): number {
   })
 }
 
-/** The value that a command-line word stands for; a word that stands for none stays a string and is refused by its key. */
-function fromText(key: string, text: string): Json {
-  if (key === SKIP_KEY) return text === '' ? [] : text.split(',')
-  try {
-    return fromPlain(JSON.parse(text) as Plain)
-  } catch {
-    return text
-  }
-}
+/** The value that a command-line word stands for. */
+const fromText = (key: string, text: string): Json => (key === SKIP_KEY ? listOfText(text) : valueOfText(text))

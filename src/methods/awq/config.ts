@@ -1,7 +1,8 @@
 // quantization_config of AWQ: AutoAWQ's keys in old and new spelling, what transformers adds, and beside them how the search works, which
 // no file stores.
 import { ConfigError, UnsupportedError } from '../../core/errors.ts'
-import { fromPlain, type Json, JsonNumber, type JsonObject, type Plain, toPlain } from '../../core/json.ts'
+import { fromPlain, type Json, JsonNumber, type JsonObject, toPlain } from '../../core/json.ts'
+import { keysOfFlags, listOfText, valueOfText } from '../flags.ts'
 import type { MethodFlags } from '../types.ts'
 
 export const SKIP_KEY = 'modules_to_not_convert'
@@ -117,32 +118,20 @@ function versionOf(given: JsonObject): AwqVersion {
 }
 
 export const OPTIONS = ['bits', 'group_size', 'zero_point', 'version', SKIP_KEY, ...SEARCH_KEYS]
-const squash = (name: string) => name.replace(/[-_]/g, '').toLowerCase()
-const KEY_OF_FLAG = new Map(OPTIONS.map((key) => [squash(key), key]))
 
 /** The quantization_config that flags stand for: `--bits`, `--group-size` ("none": whole rows), `--type` (the version), and its own keys. */
 export function fromFlags({ groupSize, type, ...flags }: MethodFlags): JsonObject {
   const given: JsonObject = {}
   if (groupSize !== undefined) given.group_size = fromPlain(groupSize ?? -1)
   if (type !== undefined) given.version = type
-  for (const [name, value] of Object.entries(flags)) {
-    if (value === undefined) continue
-    const key = KEY_OF_FLAG.get(squash(name))
-    if (!key) throw new ConfigError(`"${name}" is no option of AWQ: there are ${OPTIONS.join(', ')}`, { key: name })
-    given[key] = typeof value === 'string' ? fromText(key, value) : fromPlain(value as Plain)
-  }
+  Object.assign(given, keysOfFlags(flags, 'AWQ', OPTIONS, fromText))
   const { stored, duoScaling, applyClip } = parseConfig(given)
   // What the search is told is told again to parseConfig; what is the default need not be.
   return { ...stored, ...(duoScaling ? {} : { duo_scaling: false }), ...(applyClip ? {} : { apply_clip: false }) }
 }
 
-/** The value that a command-line word stands for; a word that stands for none stays a string and is refused by its key. */
+/** The value that a command-line word stands for. */
 function fromText(key: string, text: string): Json {
-  if (key === SKIP_KEY) return text === '' ? [] : text.split(',')
-  if (key === 'version') return text
-  try {
-    return fromPlain(JSON.parse(text) as Plain)
-  } catch {
-    return text
-  }
+  if (key === SKIP_KEY) return listOfText(text)
+  return key === 'version' ? text : valueOfText(text)
 }

@@ -2,6 +2,7 @@
 import { type DType, type FloatDType, TORCH_DTYPES } from '../../core/dtypes.ts'
 import { ConfigError } from '../../core/errors.ts'
 import { type Json, JsonNumber, type JsonObject, pythonFloat, toPlain } from '../../core/json.ts'
+import { keyOfFlag } from '../flags.ts'
 import { skipList } from '../skip.ts'
 import type { MethodFlags } from '../types.ts'
 
@@ -189,10 +190,6 @@ const TYPES: Readonly<Record<string, { readonly bits: number; readonly keys: Jso
 }
 const TYPE_OF_BITS: Readonly<Record<number, string>> = { 4: 'nf4', 8: 'int8' }
 
-/** `bnb-4bit-quant-type` and `bnb4bitQuantType` -> `bnb_4bit_quant_type`. */
-const squash = (name: string) => name.replace(/[-_]/g, '').toLowerCase()
-const KEY_OF_FLAG = new Map(Object.keys(FIELDS).map((key) => [squash(key), key]))
-
 /**
  * The quantization_config that flags stand for. `--bits 4` is nf4, `--bits 8` LLM.int8, `--type` nf4, fp4 or int8; every other flag is
  * a config key in kebab-case (or camelCase, from the library). Throws ConfigError.
@@ -229,11 +226,7 @@ function typeKeys(bits: number | undefined, type: string | undefined, keys: Json
 }
 
 function addKey(keys: JsonObject, flag: string, value: unknown): void {
-  const key = KEY_OF_FLAG.get(squash(flag))
-  if (!key)
-    throw new ConfigError(`"${flag}" is no option of bitsandbytes: there are ${Object.keys(FIELDS).join(', ')}`, {
-      key: flag,
-    })
+  const key = keyOfFlag(flag, 'bitsandbytes', Object.keys(FIELDS))
   if (typeof value === 'string') keys[key] = checked(key, FIELDS[key].fromText(value))
   else keys[key] = checked(key, typeof value === 'number' ? new JsonNumber(pythonFloat(value)) : (value as Json))
 }

@@ -1,7 +1,8 @@
 // quantization_config of EETQ (EetqConfig): int8 and a skip list. Two keys are fewbit's own and never stored: no file has room for them.
 import { ConfigError } from '../../core/errors.ts'
-import { fromPlain, type Json, type JsonObject, type Plain, toPlain } from '../../core/json.ts'
+import { type Json, type JsonObject, toPlain } from '../../core/json.ts'
 import { PACKINGS, type Packing } from '../../weights/packing.ts'
+import { keysOfFlags, listOfText } from '../flags.ts'
 import { skipList } from '../skip.ts'
 import type { MethodFlags } from '../types.ts'
 
@@ -64,10 +65,6 @@ export function parseConfig(given: JsonObject): Eetq {
   }
 }
 
-/** `modulesToNotConvert`, `modules-to-not-convert` -> `modules_to_not_convert`. */
-const squash = (name: string) => name.replace(/[-_]/g, '').toLowerCase()
-const KEY_OF_FLAG = new Map(OPTIONS.map((key) => [squash(key), key]))
-
 /** The quantization_config that flags stand for; bits, type and groupSize may only say what EETQ is. Throws ConfigError. */
 export function fromFlags(flags: MethodFlags): JsonObject {
   const { bits, type, groupSize, ...others } = flags
@@ -79,12 +76,11 @@ export function fromFlags(flags: MethodFlags): JsonObject {
       actual: groupSize,
       hint: '--group-size none, or leave it out',
     })
-  const keys: JsonObject = { [SKIP_KEY]: null, quant_method: 'eetq', weights: type ?? 'int8' }
-  for (const [flag, value] of Object.entries(others)) {
-    if (value === undefined) continue
-    const key = KEY_OF_FLAG.get(squash(flag))
-    if (!key) throw new ConfigError(`"${flag}" is no option of EETQ: there are ${OPTIONS.join(', ')}`, { key: flag })
-    keys[key] = typeof value === 'string' ? fromText(key, value) : fromPlain(value as Plain)
+  const keys: JsonObject = {
+    [SKIP_KEY]: null,
+    quant_method: 'eetq',
+    weights: type ?? 'int8',
+    ...keysOfFlags(others, 'EETQ', OPTIONS, fromText),
   }
   parseConfig(keys)
   return keys
@@ -92,7 +88,7 @@ export function fromFlags(flags: MethodFlags): JsonObject {
 
 /** The value that a command-line word stands for. */
 function fromText(key: string, text: string): Json {
-  if (key === SKIP_KEY) return text === 'null' ? null : text === '' ? [] : text.split(',')
+  if (key === SKIP_KEY) return text === 'null' ? null : listOfText(text)
   if (key === 'allow_non_finite') return text === 'true' ? true : text === 'false' ? false : text
   return text
 }

@@ -1,15 +1,8 @@
 // quantization_config of HQQ: one setting for all layers, one a tag (dynamic), or the flat form of old files; stored as transformers does.
 import { ConfigError } from '../../core/errors.ts'
-import {
-  fromPlain,
-  isJsonObject,
-  type Json,
-  JsonNumber,
-  type JsonObject,
-  type Plain,
-  toPlain,
-} from '../../core/json.ts'
+import { fromPlain, isJsonObject, type Json, JsonNumber, type JsonObject, toPlain } from '../../core/json.ts'
 import { PACKINGS, type Packing } from '../../weights/packing.ts'
+import { keysOfFlags, listOfText, valueOfText } from '../flags.ts'
 import type { MethodFlags } from '../types.ts'
 
 export const SKIP_KEY = 'skip_modules'
@@ -200,10 +193,7 @@ function parseSettings(config: JsonObject, warnings: string[]): { settings: Hqq[
   return { settings, stored }
 }
 
-/** `group-size`, `groupSize` -> `group_size`. */
-const squash = (name: string) => name.replace(/[-_]/g, '').toLowerCase()
 export const FLAG_KEYS = [...Object.keys(WEIGHT_FIELDS), SKIP_KEY, 'dynamic_config', 'offload_meta']
-const KEY_OF_FLAG = new Map(FLAG_KEYS.map((key) => [squash(key), key]))
 
 /**
  * The quantization_config that flags stand for: `--bits`, `--group-size` (`null` for whole rows), and the config's own keys in
@@ -215,21 +205,9 @@ export function fromFlags(flags: MethodFlags): JsonObject {
     throw new ConfigError(`type is "${type}": HQQ has no types`, { key: 'type', actual: type, hint: '--bits 4' })
   const given: JsonObject = {}
   if (bits !== undefined) given.nbits = fromPlain(bits)
-  for (const [name, value] of Object.entries(others)) {
-    if (value === undefined) continue
-    const key = KEY_OF_FLAG.get(squash(name))
-    if (!key) throw new ConfigError(`"${name}" is no option of HQQ: there are ${FLAG_KEYS.join(', ')}`, { key: name })
-    given[key] = typeof value === 'string' ? fromText(key, value) : fromPlain(value as Plain)
-  }
+  Object.assign(given, keysOfFlags(others, 'HQQ', FLAG_KEYS, fromText))
   return parseConfig(given).stored
 }
 
-/** The value that a command-line word stands for; a word that stands for none stays a string and is refused by its key. */
-function fromText(key: string, text: string): Json {
-  if (key === SKIP_KEY) return text === '' ? [] : text.split(',')
-  try {
-    return fromPlain(JSON.parse(text) as Plain)
-  } catch {
-    return text
-  }
-}
+/** The value that a command-line word stands for. */
+const fromText = (key: string, text: string): Json => (key === SKIP_KEY ? listOfText(text) : valueOfText(text))

@@ -1,7 +1,8 @@
 // quantization_config of Quanto: transformers' QuantoConfig, optimum-quanto's own arguments (optimizer, include, exclude), or the modules
 // that a quanto_qmap.json names. Nothing of it is stored in a config.json.
 import { ConfigError } from '../../core/errors.ts'
-import { fromPlain, isJsonObject, type Json, type JsonObject, type Plain, toPlain } from '../../core/json.ts'
+import { isJsonObject, type Json, type JsonObject, toPlain } from '../../core/json.ts'
+import { keysOfFlags, listOfText } from '../flags.ts'
 import { skipList } from '../skip.ts'
 import type { MethodFlags } from '../types.ts'
 import { QTYPE_NAMES, QTYPES, type QType, qtypeNamed } from './qtypes.ts'
@@ -159,9 +160,6 @@ function mapType(module: string, entry: JsonObject, key: 'weights' | 'activation
   )
 }
 
-/** `modulesToNotConvert`, `modules-to-not-convert` -> `modules_to_not_convert`. */
-const squash = (name: string) => name.replace(/[-_]/g, '').toLowerCase()
-const KEY_OF_FLAG = new Map(OPTIONS.map((key) => [squash(key), key]))
 const TYPE_OF_BITS: Readonly<Record<number, string>> = { 2: 'int2', 4: 'int4', 8: 'int8' }
 
 /** The quantization_config that flags stand for: `--bits`, `--type`, and the config's keys in kebab-case or camelCase. Throws ConfigError. */
@@ -173,13 +171,7 @@ export function fromFlags(flags: MethodFlags): JsonObject {
       actual: groupSize,
       hint: 'leave it out; readers compute it, no file says it',
     })
-  const keys: JsonObject = { quant_method: 'quanto' }
-  for (const [flag, value] of Object.entries(others)) {
-    if (value === undefined) continue
-    const key = KEY_OF_FLAG.get(squash(flag))
-    if (!key) throw new ConfigError(`"${flag}" is no option of Quanto: there are ${OPTIONS.join(', ')}`, { key: flag })
-    keys[key] = typeof value === 'string' ? fromText(key, value) : fromPlain(value as Plain)
-  }
+  const keys: JsonObject = { quant_method: 'quanto', ...keysOfFlags(others, 'Quanto', OPTIONS, fromText) }
   const weights = typeName(bits, type)
   if (weights !== undefined) keys.weights = weights
   parseConfig(keys)
@@ -199,6 +191,6 @@ function typeName(bits: number | undefined, type: string | undefined): string | 
 function fromText(key: string, text: string): Json {
   if (text === 'null' || text === 'none') return null
   if (key === 'tinygemm') return text === 'true' ? true : text === 'false' ? false : text
-  if (key === SKIP_KEY || key === 'include' || key === 'exclude') return text === '' ? [] : text.split(',')
+  if (key === SKIP_KEY || key === 'include' || key === 'exclude') return listOfText(text)
   return text
 }
