@@ -31,13 +31,8 @@ FB_INLINE V iq4_values(I codes) {
 
 /** The scales with which W groups of 32 fit best; 0 for values that count as zero. */
 FB_NOINLINE void search_iq4(const Groups<32>& g, float* scales) {
-  V largest = V{}, max = V{};
-  for (int i = 0; i < 32; i++) {
-    const V magnitude = absolute(g.x[i]);
-    const I more = magnitude > largest;
-    largest = select(more, magnitude, largest);
-    max = select(more, g.x[i], max);
-  }
+  V largest;
+  const V max = signed_largest(g.x, largest);
   const I empty = largest < GROUP_EPSILON;
   V scale = V{}, best = V{};
   for (int turn = 0; turn < 16; turn++) {

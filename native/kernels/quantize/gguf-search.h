@@ -75,16 +75,25 @@ FB_INLINE V sum_of_weights(const Groups<SIZE>& g) {
   return sum;
 }
 
+/** The value of largest magnitude with its sign, the first of several; `largest` becomes its magnitude. */
+template <int SIZE>
+FB_INLINE V signed_largest(const V (&x)[SIZE], V& largest) {
+  largest = V{};
+  V max = V{};
+  for (int i = 0; i < SIZE; i++) {
+    const V magnitude = absolute(x[i]);
+    const I more = magnitude > largest;
+    largest = select(more, magnitude, largest);
+    max = select(more, x[i], max);
+  }
+  return max;
+}
+
 /** Symmetric: codes 0..2*LIMIT-1; code - LIMIT times the scale. */
 template <int SIZE, int LIMIT>
 FB_NOINLINE void search_symmetric(const Groups<SIZE>& g, uint8_t* codes, float* scales) {
-  V largest = V{}, max = V{};
-  for (int i = 0; i < SIZE; i++) {
-    const V magnitude = absolute(g.x[i]);
-    const I more = magnitude > largest;
-    largest = select(more, magnitude, largest);
-    max = select(more, g.x[i], max);
-  }
+  V largest;
+  const V max = signed_largest(g.x, largest);
   const I empty = largest < GROUP_EPSILON;
   V wx[SIZE];
   for (int i = 0; i < SIZE; i++) wx[i] = g.w[i] * g.x[i];
@@ -196,13 +205,8 @@ FB_NOINLINE void search_asymmetric(const Groups<SIZE>& g, int limit, Sweep sweep
 /** Symmetric, weighed by the square: the nearest codes, then up to five passes that move one code at a time. */
 template <int SIZE, int LIMIT>
 FB_NOINLINE void refine_symmetric(const Groups<SIZE>& g, uint8_t* codes, float* scales) {
-  V largest = V{}, max = V{};
-  for (int i = 0; i < SIZE; i++) {
-    const V magnitude = absolute(g.x[i]);
-    const I more = magnitude > largest;
-    largest = select(more, magnitude, largest);
-    max = select(more, g.x[i], max);
-  }
+  V largest;
+  const V max = signed_largest(g.x, largest);
   const I empty = largest < GROUP_EPSILON;
   const V inverse = -static_cast<float>(LIMIT) / max;
   V best_codes[SIZE];
