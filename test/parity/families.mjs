@@ -5,6 +5,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { difference, tensorOf } from './files.mjs'
 
 const ROOT = resolve(import.meta.dirname, '../..')
 /** float32 against float32, sums in another order: of the logits' span. */
@@ -20,20 +21,6 @@ function run(command, args) {
 
 function cli(...args) {
   return run(process.execPath, [join(ROOT, 'dist', 'cli.mjs'), ...args])
-}
-
-/** The float32 values of the one tensor of a safetensors file. */
-function tensorOf(file) {
-  const bytes = readFileSync(file)
-  const length = Number(bytes.readBigUInt64LE(0))
-  return new Float32Array(new Uint8Array(bytes.subarray(8 + length)).buffer)
-}
-
-/** Largest difference relative to the span of the expected values. */
-function difference(ours, theirs) {
-  if (ours.length !== theirs.length) throw new Error(`${ours.length} logits against ${theirs.length}`)
-  const largest = theirs.reduce((most, v, i) => Math.max(most, Math.abs(v - ours[i])), 0)
-  return largest / (theirs.reduce((a, b) => Math.max(a, b)) - theirs.reduce((a, b) => Math.min(a, b)))
 }
 
 if (!python) {

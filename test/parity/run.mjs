@@ -6,6 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { difference, tensorOf } from './files.mjs'
 
 const ROOT = resolve(import.meta.dirname, '../..')
 const { values } = parseArgs({ options: { model: { type: 'string', default: join(ROOT, 'models', 'stories-7m') } } })
@@ -22,25 +23,6 @@ function run(command, args, env = {}) {
   })
   if (status !== 0) throw new Error(`${command}: ${error ?? stderr.slice(-600)}`)
   return stdout
-}
-
-/** The float32 values of the one tensor of a safetensors file. */
-function tensorOf(file) {
-  const bytes = readFileSync(file)
-  const length = Number(bytes.readBigUInt64LE(0))
-  return new Float32Array(new Uint8Array(bytes.subarray(8 + length)).buffer)
-}
-
-/** Largest difference relative to the span of the expected values. */
-function difference(ours, theirs) {
-  if (ours.length !== theirs.length) throw new Error(`${ours.length} logits against ${theirs.length}`)
-  let [largest, low, high] = [0, Infinity, -Infinity]
-  theirs.forEach((v, i) => {
-    largest = Math.max(largest, Math.abs(v - ours[i]))
-    low = Math.min(low, v)
-    high = Math.max(high, v)
-  })
-  return largest / (high - low)
 }
 
 function quantized(flags, name) {
