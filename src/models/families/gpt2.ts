@@ -6,7 +6,7 @@ import type { Graph } from '../../graph/types.ts'
 import { activationOf, MAX_LAYERS } from '../decoder/config.ts'
 import { ConfigFields } from '../decoder/fields.ts'
 import type { GgufHeader, GgufProfile } from '../gguf/profile.ts'
-import { attend, type LearnedConfig, plainMlp } from '../learned/block.ts'
+import { attend, type LearnedConfig, plainMlp, writeSizes } from '../learned/block.ts'
 import { EMBEDDING, HEAD, type ModelFamily, type ParameterName } from '../types.ts'
 
 function parseConfig(json: JsonObject): LearnedConfig {
@@ -107,13 +107,7 @@ const gguf: GgufProfile<LearnedConfig> = {
     layer_norm_epsilon: need('attention.layer_norm_epsilon'),
   }),
   writeKeys: (keys) => {
-    const { config } = keys
-    keys.u32('block_count', config.layers)
-    keys.u32('context_length', config.maxPositions)
-    keys.u32('embedding_length', config.hiddenSize)
-    keys.u32('feed_forward_length', config.intermediateSize)
-    keys.u32('attention.head_count', config.heads)
-    keys.f32('attention.layer_norm_epsilon', config.normEps)
+    writeSizes(keys)
     keys.fileType()
   },
   losses: ({ headDim, scoreScales, activation }) => [

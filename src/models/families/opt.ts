@@ -6,7 +6,7 @@ import type { Graph } from '../../graph/types.ts'
 import { activationOf, MAX_LAYERS } from '../decoder/config.ts'
 import { ConfigFields } from '../decoder/fields.ts'
 import type { GgufProfile } from '../gguf/profile.ts'
-import { attend, type LearnedConfig, plainMlp } from '../learned/block.ts'
+import { attend, type LearnedConfig, plainMlp, writeSizes } from '../learned/block.ts'
 import { EMBEDDING, HEAD, type ModelFamily, type ParameterName } from '../types.ts'
 
 interface OptConfig extends LearnedConfig {
@@ -148,12 +148,7 @@ const gguf: GgufProfile<OptConfig> = {
   },
   writeKeys: (keys) => {
     const { config } = keys
-    keys.u32('block_count', config.layers)
-    keys.u32('context_length', config.maxPositions)
-    keys.u32('embedding_length', config.hiddenSize)
-    keys.u32('feed_forward_length', config.intermediateSize)
-    keys.u32('attention.head_count', config.heads)
-    keys.f32('attention.layer_norm_epsilon', config.normEps)
+    writeSizes(keys)
     keys.u32('word_embedding_length', config.embeddingSize)
     keys.bool('norms_before', config.normsBefore)
     keys.bool('final_norm', config.finalNorm)

@@ -1,6 +1,7 @@
 // What GPT-2 and OPT share: learned positions, LayerNorms with biases, attention without rotation, and an MLP of two linears.
 import type { GraphBuilder, Value } from '../../graph/builder.ts'
 import type { Activation } from '../../graph/types.ts'
+import type { ArchitectureKeys } from '../gguf/profile.ts'
 import type { ModelConfig } from '../types.ts'
 
 export interface LearnedConfig extends ModelConfig {
@@ -24,4 +25,15 @@ export function plainMlp(g: GraphBuilder, x: Value, up: string, down: string, co
   const { bias } = config
   const inner = g.activation(g.linear(x, up, config.intermediateSize, { bias }), config.activation)
   return g.linear(inner, down, config.hiddenSize, { bias })
+}
+
+/** The sizes among the key-values of a GGUF file, in the converter's order. */
+export function writeSizes(keys: ArchitectureKeys<LearnedConfig>): void {
+  const { config } = keys
+  keys.u32('block_count', config.layers)
+  keys.u32('context_length', config.maxPositions)
+  keys.u32('embedding_length', config.hiddenSize)
+  keys.u32('feed_forward_length', config.intermediateSize)
+  keys.u32('attention.head_count', config.heads)
+  keys.f32('attention.layer_norm_epsilon', config.normEps)
 }
