@@ -55,6 +55,12 @@ export function tinyConfig(family: ModelFamily, size: Size, { dtype = 'F32', tie
     num_key_value_heads: kvHeads,
     head_dim: hidden / heads,
     query_pre_attn_scalar: hidden / heads,
+    // Granite's factors as its published models have them: the default leaves scores unscaled, and a softmax that sharp makes large
+    // differences of small ones.
+    attention_multiplier: heads / hidden,
+    embedding_multiplier: 12,
+    residual_multiplier: 0.22,
+    logits_scaling: 8,
     intermediate_size: intermediate,
     n_inner: intermediate,
     ffn_dim: intermediate,
