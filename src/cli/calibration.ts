@@ -43,7 +43,10 @@ export async function calibrationRequest(
     throw new UsageError(`${method.name} uses no calibration data`, { flags: given, hint: 'fewbit methods' })
   }
   return {
-    file: options.calibration === undefined ? await embeddedChats(source, method, output) : String(options.calibration),
+    file:
+      options.calibration === undefined
+        ? await embeddedChats(source, method.name, output)
+        : String(options.calibration),
     length: options.calibrationLength as number | undefined,
     samples: options.calibrationSamples as number | undefined,
     truncate: Boolean(options.truncate),
@@ -51,10 +54,11 @@ export async function calibrationRequest(
   }
 }
 
-async function embeddedChats(source: ModelSource, method: Method, output: Output): Promise<string> {
+/** The chats that come with fewbit, for a model that can read them; says so. `user` is what needs data. */
+export async function embeddedChats(source: ModelSource, user: string, output: Output): Promise<string> {
   const tokenizer = await tokenizerOf(source.checkpoint.files).catch(() => undefined)
   if (tokenizer?.chatTemplate === undefined)
-    throw new UsageError(`--calibration is missing: ${method.name} needs data, and this model has no chat template`, {
+    throw new UsageError(`--calibration is missing: ${user} needs data, and this model has no chat template`, {
       flag: 'calibration',
       hint: '--calibration FILE (.txt, .json, .jsonl or .parquet)',
     })

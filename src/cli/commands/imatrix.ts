@@ -3,8 +3,7 @@ import { readCalibrationAt } from '../../api/calibration.ts'
 import { makeImatrix } from '../../api/imatrix.ts'
 import { tokenizerOf } from '../../api/tokenizer.ts'
 import { outputStore } from '../../checkpoint/node/output.ts'
-import { UsageError } from '../../core/errors.ts'
-import { CALIBRATION_OPTIONS } from '../calibration.ts'
+import { CALIBRATION_OPTIONS, embeddedChats } from '../calibration.ts'
 import { command } from '../command.ts'
 import { RUN_OPTIONS } from '../options.ts'
 import { modelPath } from '../paths.ts'
@@ -19,22 +18,17 @@ export default command({
     { flags: '--force', description: 'replace what is there' },
     ...RUN_OPTIONS,
   ],
-  examples: ['fewbit imatrix embedded --calibration models/data/eval.txt --calibration-samples 4 -o out-imatrix.gguf'],
+  examples: ['fewbit imatrix embedded --calibration-samples 16 -o out-imatrix.gguf'],
   async run({ args, options, output, signal }) {
-    if (options.calibration === undefined)
-      throw new UsageError('--calibration is missing: an importance matrix is collected from a text', {
-        flag: 'calibration',
-        hint: '--calibration FILE (.txt, .json, .jsonl or .parquet)',
-      })
     const out = String(options.out)
     const source = await openSource(args[0]!, output)
     try {
-      const dataset = String(options.calibration)
-      const file = await readCalibrationAt(dataset)
+      const given = options.calibration as string | undefined
+      const file = await readCalibrationAt(given ?? (await embeddedChats(source, 'an importance matrix', output)))
       const store = await outputStore(out, { force: Boolean(options.force), single: true, source: modelPath(args[0]!) })
       const result = await makeImatrix(source, file, await tokenizerOf(source.checkpoint.files), store, {
         ...deviceOf(options),
-        dataset,
+        dataset: given ?? file.name,
         length: options.calibrationLength as number | undefined,
         samples: options.calibrationSamples as number | undefined,
         memoryBytes: options.memory as number | undefined,
