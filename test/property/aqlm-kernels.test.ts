@@ -135,6 +135,34 @@ const LARGE: readonly (readonly [string, Case])[] = [
   ],
 ]
 
+/** Two codebooks of two entries for three weights: the first step finds them, and all that is left is rounding. */
+const FOUND_AT_ONCE: Case = {
+  outs: 1,
+  ins: 3,
+  out: 1,
+  in: 1,
+  codebooks: 2,
+  bits: 1,
+  search: { maxEpochs: 0, tolerance: 0, beamSize: 1, initIterations: 1, initPointsPerCentroid: 1, seed: 0 },
+  dtype: 'F16',
+  samples: 1,
+  seed: 514236644,
+}
+
+/** One row of inputs, so that a column of next to nothing stands for the whole weight. */
+const HARDLY_USED: Case = {
+  outs: 14,
+  ins: 2,
+  out: 2,
+  in: 16,
+  codebooks: 1,
+  bits: 4,
+  search: { maxEpochs: 1, tolerance: 0, beamSize: 1, initIterations: 1, initPointsPerCentroid: 2, seed: 0 },
+  dtype: 'F16',
+  samples: 1,
+  seed: 773571310,
+}
+
 describe.each(DOORS)('%s', (_door, kernels) => {
   test.each([
     [5, 3],
@@ -158,6 +186,21 @@ describe.each(DOORS)('%s', (_door, kernels) => {
       }),
       { numRuns: 60 },
     )
+  })
+
+  test('codebooks that are found before the last step stay where they are', async () => {
+    const problem = problemOf(FOUND_AT_ONCE)
+    const { codebooks, error, energy } = await runLinear(kernels, problem, FOUND_AT_ONCE.search, FOUND_AT_ONCE.dtype)
+    expect(Math.max(...codebooks.map(Math.abs))).toBeLessThan(2) // weights below 2, scale 2.7
+    expect(error).toBeLessThan(energy)
+    expect(await compare(kernels, FOUND_AT_ONCE)).toBeUndefined()
+  })
+
+  test('an entry beyond float16 becomes its largest value, never infinite', async () => {
+    const { codebooks, error } = await runLinear(kernels, problemOf(HARDLY_USED), HARDLY_USED.search, 'F16')
+    expect(Math.max(...codebooks.map(Math.abs))).toBe(65504)
+    expect(error).toBeLessThan(Infinity)
+    expect(await compare(kernels, HARDLY_USED)).toBeUndefined()
   })
 
   test.each(LARGE)('%s', async (_name, c) => {

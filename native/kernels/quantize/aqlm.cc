@@ -18,11 +18,14 @@ struct State {
   double phase, unit;
   double book, iteration;       // of k-means
   double best, rz, cg, ending;  // of the alternation
+  double solved;                // rz at which the codebooks are found
 };
 
 /** Multiplications of one call: below 50 ms on a core. */
 constexpr double STEP_COST = 5e8;
 constexpr double CG_STEPS = 12;
+/** Of the first rz: what is left below is rounding, and steps along it lead away. */
+constexpr double CG_SOLVED = 1e-10;
 
 struct Level {
   size_t (*units)(const Job&, Phase);
@@ -128,6 +131,7 @@ void begin_descent(const Job& job, State& state) {
   reduce(job, 0, job.gradient);
   reduce(job, 1, job.diagonal);
   state.rz = precondition(job);
+  state.solved = CG_SOLVED * state.rz;
   copy(job.direction, job.preconditioned, job.values * sizeof(float));
   state.cg = 0;
 }
@@ -147,12 +151,17 @@ bool descend(const Job& job, State& state) {
   const float beta = static_cast<float>(next / state.rz);
   for (size_t i = 0; i < job.values; i++) job.direction[i] = job.preconditioned[i] + beta * job.direction[i];
   state.rz = next;
-  return ++state.cg < CG_STEPS && state.rz > 0;
+  return ++state.cg < CG_STEPS && state.rz > state.solved;
 }
 
-/** The file's dtype: 0 float32, 1 half, 2 bfloat16. */
+/** The file's dtype: 0 float32, 1 half, 2 bfloat16. Inputs that hardly occur let an entry grow: in half precision it stays finite. */
 void round_values(float* values, size_t count, int type) {
-  for (size_t i = 0; i < count; i++) values[i] = type == 1 ? from_f16(to_f16(values[i])) : type == 2 ? from_bf16(to_bf16(values[i])) : values[i];
+  constexpr float LARGEST = 65504;
+  for (size_t i = 0; i < count; i++) {
+    const float v = values[i];
+    if (type == 1) values[i] = from_f16(to_f16(v < -LARGEST ? -LARGEST : v > LARGEST ? LARGEST : v));
+    if (type == 2) values[i] = from_bf16(to_bf16(v));
+  }
 }
 
 struct Settings {

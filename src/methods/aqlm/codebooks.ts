@@ -6,6 +6,11 @@ const { fround } = Math
 
 /** Steps of conjugate gradients an epoch: beyond a dozen the codes, not the codebooks, hold the error up. */
 export const CG_STEPS = 12
+/**
+ * Part of the first r.z below which what is left is rounding. Adding to one codebook what another one loses changes nothing, so steps along
+ * that rounding have next to no curvature and would lead far away.
+ */
+const CG_SOLVED = 1e-10
 
 /** Most blocks of rows, and the least rows of a block, that sums over rows are made of. */
 const MOST_BLOCKS = 64
@@ -78,7 +83,8 @@ export function improveCodebooks(problem: Problem, state: State, steps = CG_STEP
   let z = precondition(r, diagonal)
   const p = z.slice()
   let rz = dot(r, z)
-  for (let step = 0; step < steps && rz > 0; step++) {
+  const solved = CG_SOLVED * rz
+  for (let step = 0; step < steps && rz > solved; step++) {
     const v = unscaled(problem, codes, p).map((value, i) => fround(scale[Math.floor(i / run)] * value))
     const vh = timesH(problem, v)
     const q = scatter(problem, codes, (group, at) => fround(scale[group] * vh[at]))

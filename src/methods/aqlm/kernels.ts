@@ -48,7 +48,7 @@ export async function runLinear(
       { bytes: 2 * outs * ins * count },
       { bytes: 4 * count * entries * size },
       { bytes: 4 * outs },
-      { bytes: 8 * 12 },
+      { bytes: 8 * 13 },
       { bytes: 4 * scratch },
     ],
     [...params, search.maxEpochs, search.tolerance, DTYPES[dtype]!, scratch],

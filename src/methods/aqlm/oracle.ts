@@ -16,6 +16,14 @@ export interface LinearResult extends State {
   readonly epochs: number
 }
 
+/** Largest finite half. */
+const LARGEST_HALF = 65504
+
+/** Inputs that hardly occur let an entry grow: in half precision it stays finite. */
+function storedValue(dtype: FloatDType, value: number): number {
+  return roundTo(dtype, dtype === 'F16' ? Math.max(-LARGEST_HALF, Math.min(LARGEST_HALF, value)) : value)
+}
+
 /** Quantises one linear; codebooks and scales have values of `dtype`. */
 export function quantizeLinear(problem: Problem, search: SearchSettings, dtype: FloatDType): LinearResult {
   const { outs, ins } = sizesOf(problem)
@@ -31,7 +39,7 @@ export function quantizeLinear(problem: Problem, search: SearchSettings, dtype: 
     searchCodes(problem, state, search.beamSize)
   }
   for (const values of [state.codebooks, state.scale])
-    for (let i = 0; i < values.length; i++) values[i] = roundTo(dtype, values[i])
+    for (let i = 0; i < values.length; i++) values[i] = storedValue(dtype, values[i])
   searchCodes(problem, state, search.beamSize)
   const x = residual(problem, state)
   return {
