@@ -3,6 +3,8 @@ import { defineConfig } from 'vitest/config'
 // Two projects: `unit` runs on every commit (npm run check); `full` adds conformance, property, golden, hostile and end-to-end tests.
 export default defineConfig({
   test: {
+    // One fewer by default, which on two cores is one: most tests compute on one thread, in TypeScript.
+    maxWorkers: '100%',
     projects: [
       { test: { name: 'unit', include: ['src/**/*.test.ts', 'test/*.test.ts'], testTimeout: 30_000 } },
       { test: { name: 'full', include: ['test/*/**/*.test.ts'], testTimeout: 120_000 } },
