@@ -98,6 +98,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const program = new Command('fewbit')
     .description('Quantise, run, evaluate and compare transformer language models on any CPU')
     .version(packageVersion())
+    .enablePositionalOptions() // "version" is a key of AWQ's config: behind a command it is that command's
     .exitOverride()
     .configureOutput({ writeErr: () => {} })
   const asked = argv.find((word) => !word.startsWith('-'))

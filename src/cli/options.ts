@@ -1,7 +1,17 @@
 // Flags that several commands share, and the parsers of their values. A wrong value is a UsageError (exit code 2).
 import type { Precision } from '../backends/types.ts'
-import { UsageError } from '../core/errors.ts'
+import { ConfigError, UsageError } from '../core/errors.ts'
 import type { OptionSpec } from './command.ts'
+
+/** Runs `read`; what is wrong with the settings that flags stand for is wrong with the command line: a ConfigError becomes a UsageError. */
+export function asUsage<T>(read: () => T): T {
+  try {
+    return read()
+  } catch (e) {
+    if (!(e instanceof ConfigError)) throw e
+    throw new UsageError(e.message, { ...e.fields, hint: e.hint, cause: e })
+  }
+}
 
 /** A whole number of at least `min`. */
 export function wholeNumber(name: string, min = 0): (text: string) => number {

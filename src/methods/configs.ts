@@ -1,5 +1,5 @@
 // Config classes of the public API: options in camelCase, checked when the object is made, stored as the method's own config.
-import { ConfigError, UsageError } from '../core/errors.ts'
+import { ConfigError } from '../core/errors.ts'
 import type { JsonObject } from '../core/json.ts'
 import { squash } from './flags.ts'
 import { methodNamed } from './index.ts'
@@ -27,17 +27,11 @@ export class QuantizationConfig {
 const SHORTHANDS = ['bits', 'groupSize', 'type']
 
 function storedConfig(method: Method, options: MethodFlags): JsonObject {
-  const keys = method.options?.map(camelCase)
+  const keys = method.options && Object.keys(method.options).map(camelCase)
   if (keys) for (const name of Object.keys(options)) checkName(name, [...SHORTHANDS, ...keys], method)
-  try {
-    const stored = method.fromFlags(options)
-    method.parseConfig(stored)
-    return stored
-  } catch (e) {
-    // What is a wrong flag on the command line is a wrong option here.
-    if (!(e instanceof UsageError)) throw e
-    throw new ConfigError(e.message, { ...e.fields, hint: e.hint, cause: e })
-  }
+  const stored = method.fromFlags(options)
+  method.parseConfig(stored)
+  return stored
 }
 
 function checkName(name: string, legal: readonly string[], method: Method): void {

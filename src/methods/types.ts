@@ -8,6 +8,7 @@ import type { Graph } from '../graph/types.ts'
 import type { Scheme } from '../weights/scheme.ts'
 import type { QuantizedWeight } from '../weights/weight.ts'
 import type { BlockMethod } from './calibration.ts'
+import type { OptionInfo } from './fields.ts'
 
 export type { QuantizerKernels } from '../core/kernels.ts'
 
@@ -183,8 +184,8 @@ export interface Method<C = unknown, S = unknown> {
    * Default: `--bits` alone for each of `capabilities.bits`.
    */
   readonly variants?: readonly Variant[]
-  /** Keys of its config that a user may set, as they stand in config.json. */
-  readonly options?: readonly string[]
+  /** Keys of its config that a user may set, as they stand in config.json, with what to say of them. */
+  readonly options?: Readonly<Record<string, OptionInfo>>
   /** Parses a `quantization_config`; throws ConfigError naming the key. */
   parseConfig(stored: JsonObject): C
   /** The `quantization_config` that shorthand flags or API options stand for. */

@@ -13,27 +13,28 @@ import { writeFloat } from './write-float.ts'
 /** What a model is converted to. */
 export type ConvertTarget =
   | { readonly kind: 'float'; readonly dtype: FloatDType }
-  | { readonly kind: 'gguf'; readonly type: string }
+  | { readonly kind: 'gguf'; readonly type: string; readonly config: unknown }
 
 const FLOATS: Readonly<Record<string, FloatDType>> = { bf16: 'BF16', f16: 'F16', f32: 'F32' }
 
-/** Reads `float:bf16`, `gguf:q4_k_m`. Throws UsageError. */
-export function parseTarget(text: string): ConvertTarget {
+/** Reads `float:bf16`, `gguf:q4_k_m`; `flags`: keys of the GGUF method's config besides its type. Throws UsageError and ConfigError. */
+export function parseTarget(text: string, flags: Readonly<Record<string, unknown>> = {}): ConvertTarget {
   const [kind, type = ''] = text.toLowerCase().split(':')
   if (kind === 'float') {
     const dtype = FLOATS[type] ?? (TORCH_DTYPES[type] as FloatDType | undefined)
+    const [unexpected] = Object.keys(flags)
+    if (unexpected)
+      throw new UsageError(`Unknown option --${unexpected} for --to ${text}`, { hint: 'fewbit convert --help' })
     if (dtype && Object.values(FLOATS).includes(dtype)) return { kind, dtype }
   }
-  if (kind === 'gguf' && type !== '') return { kind, type }
+  if (kind === 'gguf' && type !== '') {
+    const method = methodNamed('gguf')
+    return { kind, type, config: method.parseConfig(method.fromFlags({ ...flags, type })) }
+  }
   throw new UsageError(
     `--to is "${text}", expected float:bf16, float:f16, float:f32 or gguf:TYPE (gguf:f16, gguf:q8_0, gguf:q4_k_m ...)`,
     { flag: 'to', actual: text, hint: 'fewbit convert --help; to quantise a float model: fewbit quantize --help' },
   )
-}
-
-export interface ConvertOptions extends QuantizeOptions {
-  /** Keys of the GGUF method's config besides its type. */
-  readonly ggufConfig?: Readonly<Record<string, unknown>>
 }
 
 /** Converts `source` into `output`. Throws UnsupportedError where source and target do not fit. */
@@ -41,7 +42,7 @@ export async function convertModel(
   source: ModelSource,
   target: ConvertTarget,
   output: OutputStore,
-  options: ConvertOptions = {},
+  options: QuantizeOptions = {},
 ): Promise<QuantizeResult> {
   const { kernels } = options
   const isGguf = source.checkpoint.format === 'gguf'
@@ -50,7 +51,7 @@ export async function convertModel(
     return writeFloat(float, output, options)
   }
   const method = methodNamed('gguf')
-  const config = method.parseConfig(method.fromFlags({ ...options.ggufConfig, type: target.type }))
+  const { config } = target
   if (isGguf || !source.method) return quantizeModel(source, method, config, output, options)
   const float = await dequantizedSource(source, { kernels })
   return quantizeModel(float, method, config, output, {
@@ -63,7 +64,7 @@ export async function convertModel(
 function codesKept(
   source: ModelSource,
   type: string,
-  { kernels, onEvent }: ConvertOptions,
+  { kernels, onEvent }: QuantizeOptions,
 ): QuantizeOptions['adaptView'] {
   if (type !== 'q4_1') return undefined
   return async (view) => {

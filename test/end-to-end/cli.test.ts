@@ -55,6 +55,13 @@ describe('a wrong command line is exit code 2', () => {
     ['run', 'embedded', 'x', '--frobnicate'],
     ['quantize', 'embedded', '--method', 'nope', '-o', 'x'],
     ['quantize', 'embedded', '--method', 'hqq', '--bits', 'x', '-o', 'x'],
+    ['quantize', 'embedded', '--method', 'hqq', '--axis', '7', '-o', 'x'],
+    ['quantize', 'embedded', '--method', 'hqq', '--frobnicate', '7', '-o', 'x'],
+    ['quantize', 'embedded', '--method', 'gguf', '--bits', '7', '-o', 'x.gguf'],
+    ['quantize', 'embedded', '--config', '{"quant_method": "hqq"}', '--bits', '4', '-o', 'x'],
+    ['explain', 'embedded', '--method', 'awq', '--version', 'nope'],
+    ['convert', 'embedded', '--to', 'gguf:q4_0', '--frobnicate', '7', '-o', 'x.gguf'],
+    ['methods', 'nope'],
     ['logits', 'embedded', '--ids', '5,x', '-o', 'l.safetensors'],
     ['bench', 'embedded', '--threads', '0'],
   ]) {

@@ -23,7 +23,7 @@ export const rows: Method<Record<string, never>, null> = {
     onTheFly: true,
     serialisable: true,
   },
-  options: [],
+  options: {},
   parseConfig: () => ({}),
   fromFlags: () => ({ quant_method: 'rows' }),
   plan: (tensors) => ({

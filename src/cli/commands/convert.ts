@@ -4,7 +4,7 @@ import { outputStore } from '../../checkpoint/node/output.ts'
 import { UsageError } from '../../core/errors.ts'
 import { convertModel, parseTarget } from '../../quantize/convert.ts'
 import { command } from '../command.ts'
-import { RUN_OPTIONS } from '../options.ts'
+import { asUsage, RUN_OPTIONS } from '../options.ts'
 import { modelPath } from '../paths.ts'
 import { deviceOf, openSource } from '../session.ts'
 import { describeResult, OUTPUT_OPTIONS } from './quantize.ts'
@@ -27,19 +27,15 @@ export default command({
   ],
   async run({ args, options, output, signal, unknown }) {
     if (!options.to) throw new UsageError('--to is missing: what to convert to', { hint: 'fewbit convert --help' })
-    const target = parseTarget(String(options.to))
+    const target = asUsage(() => parseTarget(String(options.to), unknown))
     const out = options.out as string | undefined
     if (!out) throw new UsageError('-o OUT is missing: where to write', { hint: 'fewbit convert --help' })
-    const unexpected = target.kind === 'float' ? Object.keys(unknown)[0] : undefined
-    if (unexpected)
-      throw new UsageError(`Unknown option --${unexpected} for --to ${options.to}`, { hint: 'fewbit convert --help' })
     const source = await openSource(args[0]!, output)
     try {
       const single = target.kind === 'gguf' && out.endsWith('.gguf')
       const store = await outputStore(out, { force: Boolean(options.force), single, source: modelPath(args[0]!) })
       const { device, threads } = deviceOf(options)
       const result = await convertModel(source, target, store, {
-        ggufConfig: unknown,
         maxShardBytes: options.maxShardSize as number | undefined,
         kernels: await openQuantizers(device, { threads, signal }),
         signal,

@@ -13,7 +13,7 @@ import type { ModelSource } from '../../models/source.ts'
 import { type QuantizeOptions, type QuantizeResult, quantizeModel } from '../../quantize/quantize.ts'
 import { CALIBRATION_OPTIONS, calibrationRequest } from '../calibration.ts'
 import { command, type UndeclaredFlags } from '../command.ts'
-import { byteSize, number, RUN_OPTIONS } from '../options.ts'
+import { asUsage, byteSize, number, RUN_OPTIONS } from '../options.ts'
 import { modelPath } from '../paths.ts'
 import { formatBytes, formatSeconds } from '../progress.ts'
 import { deviceOf, openSource } from '../session.ts'
@@ -30,31 +30,36 @@ async function readConfig(given: string): Promise<JsonObject> {
 }
 
 /** The method and its `quantization_config`, from `--config` or from the shorthand flags. */
-export async function methodOf(
+async function methodOf(
   options: Readonly<Record<string, unknown>>,
   unknown: UndeclaredFlags,
-): Promise<{ method: Method; stored: JsonObject }> {
-  const given = options.config ? await readConfig(String(options.config)) : undefined
+): Promise<{ method: Method; stored: JsonObject; config: unknown }> {
+  const given = options.config !== undefined ? await readConfig(String(options.config)) : undefined
   const name = options.method ?? given?.quant_method
   if (typeof name !== 'string') throw new UsageError('--method is missing', { hint: 'fewbit methods' })
   const method = methodNamed(name)
-  if (given) return { method, stored: given }
-  const groupSize =
-    options.groupSize === 'none'
-      ? null
-      : options.groupSize === undefined
-        ? undefined
-        : number('group-size', 1)(String(options.groupSize))
-  const flags: MethodFlags = {
-    ...unknown,
-    bits: options.bits as number | undefined,
-    groupSize,
-    type: options.type as string | undefined,
+  const { bits, groupSize, type } = options
+  const flags: MethodFlags = Object.fromEntries(
+    Object.entries({ ...unknown, bits, groupSize: groupSizeOf(groupSize), type }).filter(([, v]) => v !== undefined),
+  )
+  if (given) {
+    const [flag] = Object.keys(flags)
+    if (flag !== undefined)
+      throw new UsageError(`--config says all of the method's settings: "${flag}" cannot be given beside it`, {
+        flag,
+        hint: 'put it into the config, or leave --config out',
+      })
+    return { method, stored: given, config: method.parseConfig(given) }
   }
-  return {
-    method,
-    stored: method.fromFlags(Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined))),
-  }
+  return asUsage(() => {
+    const stored = method.fromFlags(flags)
+    return { method, stored, config: method.parseConfig(stored) }
+  })
+}
+
+function groupSizeOf(given: unknown): number | null | undefined {
+  if (given === undefined) return undefined
+  return given === 'none' ? null : number('group-size', 1)(String(given))
 }
 
 export const METHOD_OPTIONS = [
@@ -62,7 +67,7 @@ export const METHOD_OPTIONS = [
     flags: '--method <name>',
     description: `${methods()
       .map(({ name }) => name)
-      .join(', ')} (see fewbit methods)`,
+      .join(', ')} (fewbit methods NAME: the options of each)`,
   },
   { flags: '--bits <n>', description: 'bits a weight, where the method asks for them', parse: number('bits', 1, 16) },
   { flags: '--group-size <n>', description: 'weights that share a scale; "none" for a whole row' },
@@ -75,9 +80,8 @@ export async function parsedMethod(
   options: Readonly<Record<string, unknown>>,
   unknown: UndeclaredFlags,
 ): Promise<{ method: Method; stored: JsonObject; config: unknown }> {
-  const { method, stored } = await methodOf(options, unknown)
-  const parsed = method.parseConfig(stored)
-  return { method, stored, config: method.loadFiles ? await method.loadFiles(parsed, openPath) : parsed }
+  const { method, stored, config } = await methodOf(options, unknown)
+  return { method, stored, config: method.loadFiles ? await method.loadFiles(config, openPath) : config }
 }
 
 export const OUTPUT_OPTIONS = [

@@ -1,9 +1,9 @@
 // quantization_config of AQLM: the scheme "KxB g" and the linears to leave alone; and, beside it, how fewbit's own quantiser works,
 // which no file stores.
 import { ConfigError } from '../../core/errors.ts'
-import { fromPlain, type Json, JsonNumber, type JsonObject, toPlain } from '../../core/json.ts'
+import { fromPlain, JsonNumber, type JsonObject, toPlain } from '../../core/json.ts'
 import type { AdditiveScheme } from '../../weights/scheme.ts'
-import { keysOfFlags, listOfText, valueOfText } from '../flags.ts'
+import { asNumber, ConfigKeys, integer, names, number, orNull } from '../fields.ts'
 import type { MethodFlags } from '../types.ts'
 
 export const SKIP_KEY = 'linear_weights_not_to_quantize'
@@ -33,78 +33,53 @@ export interface Aqlm {
   readonly warnings: readonly string[]
 }
 
-interface Field {
-  readonly expected: string
-  readonly initial: number
-  isLegal(value: number): boolean
-}
-
-const integer = (initial: number, least: number, most = Number.MAX_SAFE_INTEGER): Field => ({
-  expected:
-    most === Number.MAX_SAFE_INTEGER ? `an integer of at least ${least}` : `an integer from ${least} to ${most}`,
-  initial,
-  isLegal: (value) => Number.isSafeInteger(value) && value >= least && value <= most,
-})
+const ANY = Number.MAX_SAFE_INTEGER
 
 /** Keys of the file, with the reference's defaults. */
 const SCHEME_FIELDS = {
-  in_group_size: integer(8, 1),
-  nbits_per_codebook: integer(16, 1, 16),
-  num_codebooks: integer(1, 1),
-  out_group_size: integer(1, 1),
-} as const satisfies Record<string, Field>
+  in_group_size: integer(8, 1, ANY, 'inputs that a code stands for (--group-size)'),
+  nbits_per_codebook: integer(16, 1, 16, 'bits of a code'),
+  num_codebooks: integer(1, 1, ANY, 'codes that are summed'),
+  out_group_size: integer(1, 1, ANY, 'outputs that a code stands for'),
+}
 
 /** Keys of the quantiser, under the names of the reference's program where it has them. */
 const SEARCH_FIELDS = {
-  max_epochs: integer(20, 0),
-  relative_mse_tolerance: {
-    expected: 'a number from 0 to 1',
-    initial: 0.01,
-    isLegal: (value: number) => value >= 0 && value <= 1,
-  },
-  beam_size: integer(1, 1, 64),
-  init_max_iter: integer(10, 1),
-  init_max_points_per_centroid: integer(32, 1),
-  seed: integer(0, 0, 2 ** 32 - 1),
-} as const satisfies Record<string, Field>
-
-/** Keys of the reference's block-wise tuning, which needs gradients. */
-const TUNING_KEYS = ['finetune_max_epochs', 'finetune_lr', 'finetune_batch_size']
-
-export const OPTIONS: readonly string[] = [
-  ...Object.keys(SCHEME_FIELDS),
-  SKIP_KEY,
-  ...Object.keys(SEARCH_FIELDS),
-  ...TUNING_KEYS,
-]
-
-function refuse(key: string, actual: Json, expected: string): never {
-  const plain = toPlain(actual)
-  throw new ConfigError(`quantization_config of AQLM: "${key}" is ${JSON.stringify(plain)}, expected ${expected}`, {
-    key,
-    actual: plain,
-    expected,
-  })
+  max_epochs: integer(20, 0, ANY, 'alternations of codebooks, scales and codes at most'),
+  relative_mse_tolerance: number(
+    0.01,
+    'a number from 0 to 1',
+    (n) => n >= 0 && n <= 1,
+    'stop where an epoch gains less',
+  ),
+  beam_size: integer(1, 1, 64, 'hypotheses that the search for codes keeps'),
+  init_max_iter: integer(10, 1, ANY, 'iterations of the first k-means'),
+  init_max_points_per_centroid: integer(32, 1, ANY, 'points a centroid that it is trained on'),
+  seed: integer(0, 0, 2 ** 32 - 1, 'of the random choices'),
 }
 
-function readNumber(given: JsonObject, key: string, field: Field): number {
-  const value = given[key]
-  if (value === undefined) return field.initial
-  if (!(value instanceof JsonNumber) || !field.isLegal(value.value)) refuse(key, value, field.expected)
-  return value.value
-}
+/** Keys of the reference's block-wise tuning. */
+const tuning = number(0, '0', () => true, 'only 0: block-wise tuning needs gradients, which fewbit does not have yet')
+const TUNING_FIELDS = { finetune_max_epochs: tuning, finetune_lr: tuning, finetune_batch_size: tuning }
 
-function readNumbers<T extends Record<string, Field>>(given: JsonObject, fields: T): Record<keyof T, number> {
-  const read = Object.entries(fields).map(([key, field]) => [key, readNumber(given, key, field)])
-  return Object.fromEntries(read) as Record<keyof T, number>
-}
+const KEYS = new ConfigKeys('AQLM', {
+  ...SCHEME_FIELDS,
+  [SKIP_KEY]: orNull(names(null, 'linears that stay float')),
+  ...SEARCH_FIELDS,
+  ...TUNING_FIELDS,
+})
 
-function readSkip(given: JsonObject): readonly string[] {
-  const value = given[SKIP_KEY] ?? null
-  if (value === null) return []
-  if (!Array.isArray(value) || !value.every((entry) => typeof entry === 'string'))
-    refuse(SKIP_KEY, value, 'a list of names, or null')
-  return value as string[]
+export const OPTIONS = KEYS.fields
+
+const readNumber = (given: JsonObject, key: keyof typeof SCHEME_FIELDS | keyof typeof SEARCH_FIELDS) =>
+  asNumber(KEYS.value(given, key))
+
+function readNumbers<K extends keyof typeof SCHEME_FIELDS | keyof typeof SEARCH_FIELDS>(
+  given: JsonObject,
+  fields: Record<K, unknown>,
+): Record<K, number> {
+  const read = (Object.keys(fields) as K[]).map((key) => [key, readNumber(given, key)])
+  return Object.fromEntries(read) as Record<K, number>
 }
 
 /** Parses a quantization_config, also with the quantiser's own keys. Throws ConfigError naming the key. */
@@ -125,7 +100,7 @@ export function parseConfig(given: JsonObject): Aqlm {
       codebooks: scheme.num_codebooks,
       group: { out: scheme.out_group_size, in: scheme.in_group_size },
     },
-    skip: readSkip(given),
+    skip: (KEYS.value(given, SKIP_KEY) ?? []) as string[],
     search: {
       maxEpochs: search.max_epochs,
       tolerance: search.relative_mse_tolerance,
@@ -134,15 +109,13 @@ export function parseConfig(given: JsonObject): Aqlm {
       initPointsPerCentroid: search.init_max_points_per_centroid,
       seed: search.seed,
     },
-    warnings: Object.keys(given)
-      .filter((key) => key !== 'quant_method' && !OPTIONS.includes(key))
-      .map((key) => `"${key}" is no key of AQLM: it is not stored`),
+    warnings: KEYS.unknown(given, ['quant_method'], 'not stored'),
   }
 }
 
 /** Block-wise tuning by the reference's definition takes gradients through a block. */
 function refuseTuning(given: JsonObject): void {
-  const key = TUNING_KEYS.find((name) => given[name] !== undefined)
+  const key = Object.keys(TUNING_FIELDS).find((name) => given[name] !== undefined)
   if (key === undefined || (given[key] instanceof JsonNumber && given[key].value === 0)) return
   throw new ConfigError(
     `quantization_config of AQLM: "${key}" asks for block-wise tuning, which needs gradients that fewbit does not have yet`,
@@ -181,8 +154,6 @@ export function storedConfig({ scheme }: Aqlm, skip: readonly string[]): JsonObj
   }) as JsonObject
 }
 
-/** `group-size`, `groupSize` -> `group_size`. */
-
 /**
  * The quantization_config that flags stand for. `--type 2x8g8` names a scheme, `--bits` the bits a weight (as many 8-bit codebooks as
  * that takes), `--group-size` is in_group_size; other flags are the config's own keys. Default: 2x8 g8. Throws ConfigError.
@@ -192,7 +163,7 @@ export function fromFlags(flags: MethodFlags): JsonObject {
   const given: JsonObject = fromPlain({ num_codebooks: 2, nbits_per_codebook: 8 }) as JsonObject
   if (type !== undefined) Object.assign(given, fromType(type))
   if (groupSize !== undefined) given.in_group_size = fromPlain(groupSize)
-  Object.assign(given, keysOfFlags(others, 'AQLM', OPTIONS, fromText))
+  Object.assign(given, KEYS.fromFlags(others))
   if (bits !== undefined && others.numCodebooks === undefined) given.num_codebooks = fromPlain(codebooksOf(bits, given))
   parseConfig(given)
   return { ...given, quant_method: 'aqlm' }
@@ -217,8 +188,8 @@ function fromType(type: string): JsonObject {
 
 /** Codebooks that give `bits` bits a weight. */
 function codebooksOf(bits: number, given: JsonObject): number {
-  const width = readNumber(given, 'nbits_per_codebook', SCHEME_FIELDS.nbits_per_codebook)
-  const group = readNumber(given, 'in_group_size', SCHEME_FIELDS.in_group_size)
+  const width = readNumber(given, 'nbits_per_codebook')
+  const group = readNumber(given, 'in_group_size')
   const count = (bits * group) / width
   if (Number.isInteger(count) && count > 0) return count
   throw new ConfigError(`bits is ${bits}: no number of ${width}-bit codebooks over groups of ${group} gives that`, {
@@ -227,6 +198,3 @@ function codebooksOf(bits: number, given: JsonObject): number {
     hint: `--bits ${Math.max(1, Math.round(count)) * (width / group)}, or --type KxBgG`,
   })
 }
-
-/** The value that a command-line word stands for. */
-const fromText = (key: string, text: string): Json => (key === SKIP_KEY ? listOfText(text) : valueOfText(text))

@@ -2,6 +2,7 @@
 // no file stores.
 import { ConfigError, UnsupportedError } from '../../core/errors.ts'
 import { fromPlain, type Json, JsonNumber, type JsonObject, toPlain } from '../../core/json.ts'
+import type { OptionInfo } from '../fields.ts'
 import { keysOfFlags, listOfText, valueOfText } from '../flags.ts'
 import type { MethodFlags } from '../types.ts'
 
@@ -117,14 +118,34 @@ function versionOf(given: JsonObject): AwqVersion {
   return found ?? refuse('version', value, VERSIONS.join(', '))
 }
 
-export const OPTIONS = ['bits', 'group_size', 'zero_point', 'version', SKIP_KEY, ...SEARCH_KEYS]
+export const OPTIONS: Readonly<Record<string, OptionInfo>> = {
+  bits: { about: 'bits a weight', expected: '4', initial: fromPlain(4) },
+  group_size: {
+    about: 'inputs that share a scale',
+    expected: 'a multiple of 8, or -1 for whole rows',
+    initial: fromPlain(128),
+  },
+  zero_point: { about: 'codes have a zero point', expected: 'true', initial: true },
+  version: { about: 'layout of the stored tensors (--type)', expected: VERSIONS.join(', '), initial: 'gemm' },
+  [SKIP_KEY]: {
+    about: 'linears that stay float: an entry anywhere in a name skips it',
+    expected: 'null or a list of strings',
+    initial: null,
+  },
+  duo_scaling: {
+    about: 'weights take part in the choice of factors, not the activations alone',
+    expected: 'true or false',
+    initial: true,
+  },
+  apply_clip: { about: 'search how far the largest weights are cut', expected: 'true or false', initial: true },
+}
 
 /** The quantization_config that flags stand for: `--bits`, `--group-size` ("none": whole rows), `--type` (the version), and its own keys. */
 export function fromFlags({ groupSize, type, ...flags }: MethodFlags): JsonObject {
   const given: JsonObject = {}
   if (groupSize !== undefined) given.group_size = fromPlain(groupSize ?? -1)
   if (type !== undefined) given.version = type
-  Object.assign(given, keysOfFlags(flags, 'AWQ', OPTIONS, fromText))
+  Object.assign(given, keysOfFlags(flags, 'AWQ', Object.keys(OPTIONS), fromText))
   const { stored, duoScaling, applyClip } = parseConfig(given)
   // What the search is told is told again to parseConfig; what is the default need not be.
   return { ...stored, ...(duoScaling ? {} : { duo_scaling: false }), ...(applyClip ? {} : { apply_clip: false }) }

@@ -1,8 +1,8 @@
 // quantization_config of bitsandbytes (BitsAndBytesConfig): defaults, legal values, the reference's spelling when stored.
 import { type DType, type FloatDType, TORCH_DTYPES } from '../../core/dtypes.ts'
 import { ConfigError } from '../../core/errors.ts'
-import { type Json, JsonNumber, type JsonObject, pythonFloat, toPlain } from '../../core/json.ts'
-import { keyOfFlag } from '../flags.ts'
+import { JsonNumber, type JsonObject, pythonFloat } from '../../core/json.ts'
+import { ConfigKeys, choice, type Field, flag, names, number, orNull } from '../fields.ts'
 import { skipList } from '../skip.ts'
 import type { MethodFlags } from '../types.ts'
 
@@ -40,78 +40,10 @@ export interface BitsAndBytes {
   readonly hasFp16Weight: boolean
   /** Patterns, or null for the automatic list. */
   readonly skipModules: readonly string[] | null
-  /** Keys that bitsandbytes does not know; they are not stored. */
-  readonly unknownKeys: readonly string[]
+  readonly warnings: readonly string[]
   /** Every key as it is to be stored. */
   readonly stored: JsonObject
 }
-
-interface Field {
-  readonly initial: Json
-  readonly expected: string
-  /** The value as it is to be stored, or undefined where it is not legal. */
-  check(value: Json): Json | undefined
-  /** The value that a command-line word stands for. */
-  fromText(text: string): Json
-}
-
-const BOOLEAN: Field = {
-  initial: false,
-  expected: 'true or false',
-  check: (value) => (typeof value === 'boolean' ? value : undefined),
-  fromText: (text) => (text === 'true' ? true : text === 'false' ? false : text),
-}
-
-const oneOf = (initial: string, legal: readonly string[]): Field => ({
-  initial,
-  expected: legal.map((name) => `"${name}"`).join(', '),
-  check: (value) => (typeof value === 'string' && legal.includes(value) ? value : undefined),
-  fromText: (text) => text,
-})
-
-/** As `oneOf`; null stands for the default. */
-const dtypeOf = (initial: string, legal: readonly string[]): Field => {
-  const field = oneOf(initial, legal)
-  return { ...field, check: (value) => (value === null ? initial : field.check(value)) }
-}
-
-const THRESHOLD: Field = {
-  initial: new JsonNumber('6.0'),
-  expected: 'a number from 0 on',
-  check(value) {
-    if (!(value instanceof JsonNumber) || !(value.value >= 0) || !Number.isFinite(value.value)) return undefined
-    return /^\d+$/.test(value.text) ? new JsonNumber(pythonFloat(value.value)) : value // 6 is stored as 6.0
-  },
-  fromText: (text) => (text.trim() !== '' && Number.isFinite(Number(text)) ? new JsonNumber(text.trim()) : text),
-}
-
-const SKIP_MODULES: Field = {
-  initial: null,
-  expected: 'null or a list of strings',
-  check: (value) =>
-    value === null || (Array.isArray(value) && value.every((v) => typeof v === 'string')) ? value : undefined,
-  fromText: (text) => (text === 'null' ? null : text === '' ? [] : text.split(',')),
-}
-
-/** In the reference's (alphabetical) order. `_load_in_*` are duplicates that are written and never read. */
-const FIELDS: Readonly<Record<string, Field>> = {
-  bnb_4bit_compute_dtype: dtypeOf('float32', ['float32', 'bfloat16', 'float16']),
-  bnb_4bit_quant_storage: dtypeOf('uint8', STORAGE_DTYPES),
-  bnb_4bit_quant_type: oneOf('fp4', ['fp4', 'nf4']),
-  bnb_4bit_use_double_quant: BOOLEAN,
-  llm_int8_enable_fp32_cpu_offload: BOOLEAN,
-  llm_int8_has_fp16_weight: BOOLEAN,
-  [SKIP_KEY]: SKIP_MODULES,
-  llm_int8_threshold: THRESHOLD,
-  load_in_4bit: BOOLEAN,
-  load_in_8bit: BOOLEAN,
-}
-
-/** Keys that a user may set. */
-export const OPTIONS: readonly string[] = Object.keys(FIELDS).filter(
-  (key) => !key.startsWith('_') && key !== 'quant_method',
-)
-const NOT_READ = ['_load_in_4bit', '_load_in_8bit', 'quant_method']
 
 /** Short names that people type, for hints. */
 const LONG_NAMES: Readonly<Record<string, string>> = {
@@ -123,27 +55,60 @@ const LONG_NAMES: Readonly<Record<string, string>> = {
   f32: 'float32',
 }
 
-/** The value of a key as it is to be stored. Throws ConfigError. */
-function checked(key: string, value: Json): Json {
-  const field = FIELDS[key]
-  const legal = field.check(value)
-  return legal === undefined ? refuse(key, value, field.expected) : legal
+/** A torch dtype; null stands for the default. */
+const dtype = (initial: string, legal: readonly string[], about: string): Field => {
+  const field = choice(initial, legal, about)
+  return {
+    ...field,
+    check: (value) => (value === null ? initial : field.check(value)),
+    hint: (value) => (Object.hasOwn(LONG_NAMES, String(value)) ? `write "${LONG_NAMES[String(value)]}"` : undefined),
+  }
 }
 
-function refuse(key: string, actual: Json, expected: string): never {
-  const plain = toPlain(actual)
-  const longName = typeof plain === 'string' ? LONG_NAMES[plain] : undefined
-  throw new ConfigError(
-    `quantization_config of bitsandbytes: "${key}" is ${JSON.stringify(plain)}, expected ${expected}`,
-    { key, actual: plain, expected, ...(longName && { hint: `write "${longName}"` }) },
-  )
-}
+const threshold = number(
+  new JsonNumber('6.0'),
+  'a number from 0 on',
+  (n) => n >= 0 && Number.isFinite(n),
+  'LLM.int8: activations of at least this size are multiplied unquantised; 0: none are',
+)
+
+/** In the reference's (alphabetical) order. */
+const KEYS = new ConfigKeys('bitsandbytes', {
+  bnb_4bit_compute_dtype: dtype(
+    'float32',
+    ['float32', 'bfloat16', 'float16'],
+    'dtype that the reference computes in; kept for its files',
+  ),
+  bnb_4bit_quant_storage: dtype('uint8', STORAGE_DTYPES, 'dtype of the tensor that carries the packed codes'),
+  bnb_4bit_quant_type: choice(
+    'fp4',
+    ['fp4', 'nf4'],
+    'the 16 levels: 4-bit floats, or quantiles of a normal distribution',
+  ),
+  bnb_4bit_use_double_quant: flag(false, 'scales become 8-bit codes themselves: 0.4 bits a weight less'),
+  llm_int8_enable_fp32_cpu_offload: flag(false, 'kept for the reference'),
+  llm_int8_has_fp16_weight: flag(false, 'LLM.int8 that keeps its float weights; read, never made'),
+  [SKIP_KEY]: orNull(names(null, 'linears that stay float: patterns that replace the automatic list')),
+  llm_int8_threshold: {
+    ...threshold,
+    check(value) {
+      const legal = threshold.check(value) as JsonNumber | undefined
+      return legal && /^\d+$/.test(legal.text) ? new JsonNumber(pythonFloat(legal.value)) : legal // 6 is stored as 6.0
+    },
+    fromText: (text) => (text.trim() !== '' && Number.isFinite(Number(text)) ? new JsonNumber(text.trim()) : text),
+  },
+  load_in_4bit: flag(false, '4-bit weights (--bits 4)'),
+  load_in_8bit: flag(false, 'LLM.int8 (--bits 8)'),
+})
+
+export const OPTIONS = KEYS.fields
+
+/** Duplicates of load_in_* that are written and never read. */
+const NOT_READ = ['_load_in_4bit', '_load_in_8bit', 'quant_method']
 
 /** Parses a quantization_config as it stands in a config.json. Throws ConfigError naming the key. */
 export function parseConfig(given: JsonObject): BitsAndBytes {
-  const stored: JsonObject = {}
-  for (const key of Object.keys(FIELDS))
-    stored[key] = checked(key, given[key] === undefined ? FIELDS[key].initial : given[key])
+  const stored: JsonObject = KEYS.values(given)
   if (stored.load_in_4bit === stored.load_in_8bit) {
     const problem = stored.load_in_4bit ? 'are both true' : 'are both missing or false'
     throw new ConfigError(`quantization_config of bitsandbytes: "load_in_4bit" and "load_in_8bit" ${problem}`, {
@@ -158,7 +123,7 @@ export function parseConfig(given: JsonObject): BitsAndBytes {
     computeDtype: TORCH_DTYPES[stored.bnb_4bit_compute_dtype as string] as FloatDType,
     hasFp16Weight: stored.llm_int8_has_fp16_weight === true,
     skipModules,
-    unknownKeys: Object.keys(given).filter((key) => !(key in FIELDS) && !NOT_READ.includes(key)),
+    warnings: KEYS.unknown(given, NOT_READ, 'not stored'),
     stored: {
       ...stored,
       _load_in_4bit: stored.load_in_4bit,
@@ -201,8 +166,7 @@ export function fromFlags(flags: MethodFlags): JsonObject {
       key: 'groupSize',
       actual: groupSize,
     })
-  const keys: JsonObject = {}
-  for (const [flag, value] of Object.entries(others)) if (value !== undefined) addKey(keys, flag, value)
+  const keys = KEYS.fromFlags(others)
   return { quant_method: 'bitsandbytes', ...typeKeys(bits, type, keys), ...keys }
 }
 
@@ -223,10 +187,4 @@ function typeKeys(bits: number | undefined, type: string | undefined, keys: Json
   if (bits !== undefined && bits !== known.bits)
     throw new ConfigError(`type "${name}" has ${known.bits} bits, bits is ${bits}`, { key: 'bits', actual: bits })
   return known.keys
-}
-
-function addKey(keys: JsonObject, flag: string, value: unknown): void {
-  const key = keyOfFlag(flag, 'bitsandbytes', Object.keys(FIELDS))
-  if (typeof value === 'string') keys[key] = checked(key, FIELDS[key].fromText(value))
-  else keys[key] = checked(key, typeof value === 'number' ? new JsonNumber(pythonFloat(value)) : (value as Json))
 }

@@ -39,7 +39,6 @@ export function plan(
       { key: 'llm_int8_has_fp16_weight', hint: 'set it to false' },
     )
   const { reasons, warnings } = decideSkips(tensors, model, config.skipModules, SKIP_KEY)
-  const unknown = config.unknownKeys.map((key) => `"${key}" is no key of bitsandbytes: it is not stored`)
   return {
     tensors: tensors.map((tensor, i): TensorPlan<BitsAndBytesSettings> => {
       const isLinear = tensor.role === 'linear' || tensor.role === 'head'
@@ -47,7 +46,7 @@ export function plan(
       assertQuantisable(tensor, settings)
       return { action: 'quantize', settings }
     }),
-    warnings: [...unknown, ...warnings],
+    warnings: [...config.warnings, ...warnings],
     storedConfig: config.stored,
   }
 }

@@ -1,8 +1,8 @@
 // quantization_config of EETQ (EetqConfig): int8 and a skip list. Two keys are fewbit's own and never stored: no file has room for them.
 import { ConfigError } from '../../core/errors.ts'
-import { type Json, type JsonObject, toPlain } from '../../core/json.ts'
+import type { JsonObject } from '../../core/json.ts'
 import { PACKINGS, type Packing } from '../../weights/packing.ts'
-import { keysOfFlags, listOfText } from '../flags.ts'
+import { ConfigKeys, choice, flag, names, orNull } from '../fields.ts'
 import { skipList } from '../skip.ts'
 import type { MethodFlags } from '../types.ts'
 
@@ -25,43 +25,34 @@ export interface Eetq {
   readonly warnings: readonly string[]
 }
 
-const FIELDS: Readonly<Record<string, { readonly expected: string; isLegal(value: Json): boolean }>> = {
-  weights: { expected: '"int8"', isLegal: (value) => value === 'int8' },
-  [SKIP_KEY]: {
-    expected: 'null or a list of strings',
-    isLegal: (value) => value === null || (Array.isArray(value) && value.every((v) => typeof v === 'string')),
-  },
-  arrangement: {
-    expected: Object.keys(ARRANGEMENTS).join(', '),
-    isLegal: (value) => typeof value === 'string' && Object.hasOwn(ARRANGEMENTS, value),
-  },
-  allow_non_finite: { expected: 'true or false', isLegal: (value) => typeof value === 'boolean' },
-}
+const KEYS = new ConfigKeys('EETQ', {
+  weights: choice('int8', ['int8'], 'the only type there is'),
+  [SKIP_KEY]: orNull(names(null, 'linears that stay float: patterns that replace the automatic list')),
+  arrangement: choice(
+    'sm80',
+    Object.keys(ARRANGEMENTS),
+    'byte order of the file: sm80 for GPUs from 7.5 on, sm70 for Volta; never stored',
+  ),
+  allow_non_finite: flag(
+    false,
+    'give NaN and infinity the codes that the reference gives them, instead of refusing; never stored',
+  ),
+})
 
-/** Keys that a user may set. */
-export const OPTIONS: readonly string[] = Object.keys(FIELDS)
+export const OPTIONS = KEYS.fields
 
 /** Parses a quantization_config as it stands in a config.json. Throws ConfigError naming the key. */
 export function parseConfig(given: JsonObject): Eetq {
-  for (const [key, field] of Object.entries(FIELDS)) {
-    if (given[key] === undefined || field.isLegal(given[key])) continue
-    const actual = toPlain(given[key])
-    throw new ConfigError(
-      `quantization_config of EETQ: "${key}" is ${JSON.stringify(actual)}, expected ${field.expected}`,
-      { key, actual, expected: field.expected },
-    )
-  }
-  const skipModules = (given[SKIP_KEY] ?? null) as readonly string[] | null
+  const values = KEYS.values(given)
+  const skipModules = values[SKIP_KEY] as readonly string[] | null
   if (skipModules) skipList(skipModules, SKIP_KEY) // a bad pattern is refused before any work
   return {
     settings: {
-      packing: ARRANGEMENTS[(given.arrangement as string | undefined) ?? 'sm80'],
-      allowNonFinite: given.allow_non_finite === true,
+      packing: ARRANGEMENTS[values.arrangement as string],
+      allowNonFinite: values.allow_non_finite === true,
     },
     skipModules,
-    warnings: Object.keys(given)
-      .filter((key) => !(key in FIELDS) && key !== 'quant_method')
-      .map((key) => `"${key}" is no key of EETQ: it is not stored`),
+    warnings: KEYS.unknown(given, ['quant_method'], 'not stored'),
   }
 }
 
@@ -80,15 +71,8 @@ export function fromFlags(flags: MethodFlags): JsonObject {
     [SKIP_KEY]: null,
     quant_method: 'eetq',
     weights: type ?? 'int8',
-    ...keysOfFlags(others, 'EETQ', OPTIONS, fromText),
+    ...KEYS.fromFlags(others),
   }
   parseConfig(keys)
   return keys
-}
-
-/** The value that a command-line word stands for. */
-function fromText(key: string, text: string): Json {
-  if (key === SKIP_KEY) return text === 'null' ? null : listOfText(text)
-  if (key === 'allow_non_finite') return text === 'true' ? true : text === 'false' ? false : text
-  return text
 }

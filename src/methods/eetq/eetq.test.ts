@@ -104,7 +104,7 @@ test.each([
   [{ weights: null }, '"weights" is null'],
   [{ modules_to_not_convert: 'lm_head' }, '"modules_to_not_convert" is "lm_head", expected null or a list of strings'],
   [{ modules_to_not_convert: ['('] }, 'is not a regular expression'],
-  [{ arrangement: 'sm90' }, '"arrangement" is "sm90", expected sm80, sm70'],
+  [{ arrangement: 'sm90' }, '"arrangement" is "sm90", expected "sm80", "sm70"'],
   [{ allow_non_finite: 'yes' }, '"allow_non_finite" is "yes"'],
 ])('%j is refused', (given, message) => {
   expect(() => parse(given as PlainObject)).toThrow(ConfigError)

@@ -1,7 +1,8 @@
 // quantization_config of GGUF: which file type to make, and what may bend its rules. GGUF files carry no such config of their own
 // (the file is the config); this is what `--config`, the flags and GgufConfig say.
-import { ConfigError, UsageError } from '../../core/errors.ts'
-import { type Json, type JsonObject, type PlainObject, toPlain } from '../../core/json.ts'
+import { ConfigError } from '../../core/errors.ts'
+import { isJsonObject, type Json, type JsonObject, toPlain } from '../../core/json.ts'
+import { ConfigKeys, type Field, flag, orNull } from '../fields.ts'
 import type { MethodFlags } from '../types.ts'
 import {
   FILE_TYPE_NAMES,
@@ -47,96 +48,101 @@ export interface GgufSettings {
 
 const DEFAULT_TYPE: FileTypeName = 'q4_k_m'
 
-const DEFAULTS: Readonly<Record<string, Json>> = {
-  quant_method: 'gguf',
-  type: DEFAULT_TYPE,
-  imatrix: null,
-  tensor_types: {},
-  token_embedding_type: null,
-  output_tensor_type: null,
-  pure: false,
-  leave_output_tensor: false,
-  allow_requantize: false,
-  pre: null,
-}
+const text = (what: string, about: string): Field =>
+  orNull({
+    about,
+    initial: null,
+    expected: what,
+    check: (value) => (typeof value === 'string' && value !== '' ? value : undefined),
+    fromText: (word) => word,
+  })
+
+const tensorType = (about: string): Field => ({
+  about,
+  initial: null,
+  expected: `one of ${TENSOR_TYPES.map((type) => type.toLowerCase()).join(', ')}`,
+  check: (value) => (typeof value === 'string' && isTensorType(value.toUpperCase()) ? value : undefined),
+  fromText: (word) => word,
+})
+
+/** Keys besides `type`, which has its own way of being refused. */
+const KEYS = new ConfigKeys('GGUF', {
+  imatrix: text('the path of a file', 'importance matrix of `fewbit imatrix` or llama-imatrix: a file'),
+  tensor_types: {
+    about: 'types of single tensors: REGEX=TYPE, several times (--tensor-type too)',
+    initial: {},
+    expected: 'an object of "REGEX": "type"',
+    check: (value) => value,
+    fromText: (word) => [word],
+  },
+  token_embedding_type: orNull(tensorType('type of the token table')),
+  output_tensor_type: orNull(tensorType('type of the output head')),
+  pure: flag(false, 'every tensor gets the type itself: no rules by role'),
+  leave_output_tensor: flag(false, 'the output head stays as it is'),
+  allow_requantize: flag(false, 'a tensor that is quantised already may be decoded and quantised again'),
+  pre: text('the name of a pre-tokenizer', 'name of the pre-tokenizer, instead of what the tokenizer says'),
+})
+
+export const OPTIONS = KEYS.fields
 
 /** Parses the config. Throws ConfigError naming the key and the legal values. */
 export function parseConfig(stored: JsonObject): Gguf {
+  const legal = ['quant_method', 'type', ...KEYS.names]
   for (const key of Object.keys(stored)) {
-    if (key in DEFAULTS) continue
-    throw new ConfigError(`quantization_config of gguf: there is no key "${key}"`, {
+    if (legal.includes(key)) continue
+    throw new ConfigError(`quantization_config of GGUF: there is no key "${key}"`, {
       key,
-      expected: Object.keys(DEFAULTS),
-      hint: `its keys are ${Object.keys(DEFAULTS).join(', ')}`,
+      expected: legal,
+      hint: `its keys are ${legal.join(', ')}`,
     })
   }
-  const full: JsonObject = { ...DEFAULTS, ...stored }
-  const plain = toPlain(full) as PlainObject
-  const type = typeof plain.type === 'string' ? fileTypeNamed(plain.type) : undefined
+  const asked = stored.type ?? DEFAULT_TYPE
+  const type = typeof asked === 'string' ? fileTypeNamed(asked) : undefined
   if (!type)
-    throw new ConfigError(unknownType(plain.type), { key: 'type', actual: plain.type, expected: FILE_TYPE_NAMES })
-  full.type = type
+    throw new ConfigError(unknownType(toPlain(asked)), {
+      key: 'type',
+      actual: toPlain(asked),
+      expected: FILE_TYPE_NAMES,
+    })
+  const values = KEYS.values(stored)
   return {
     type,
-    imatrix: optionalText(plain, 'imatrix', 'the path of a file'),
-    tensorTypes: tensorTypeRules(plain.tensor_types),
-    tokenEmbeddingType: optionalType(plain, 'token_embedding_type'),
-    outputTensorType: optionalType(plain, 'output_tensor_type'),
-    pure: flag(plain, 'pure'),
-    leaveOutputTensor: flag(plain, 'leave_output_tensor'),
-    allowRequantize: flag(plain, 'allow_requantize'),
-    pre: optionalText(plain, 'pre', 'the name of a pre-tokenizer'),
-    stored: full,
+    imatrix: values.imatrix as string | null,
+    tensorTypes: tensorTypeRules(values.tensor_types),
+    tokenEmbeddingType: typeOrNull(values.token_embedding_type),
+    outputTensorType: typeOrNull(values.output_tensor_type),
+    pure: values.pure === true,
+    leaveOutputTensor: values.leave_output_tensor === true,
+    allowRequantize: values.allow_requantize === true,
+    pre: values.pre as string | null,
+    stored: { quant_method: 'gguf', type, ...values },
   }
 }
+
+const upper = (type: Json) => (type as string).toUpperCase() as TensorType
+const typeOrNull = (type: Json) => (type === null ? null : upper(type))
 
 function unknownType(type: unknown): string {
   return `Unknown GGUF type ${JSON.stringify(type)}: fewbit writes ${FILE_TYPE_NAMES.join(', ')}`
 }
 
-function wrong(key: string, actual: unknown, expected: string): never {
-  throw new ConfigError(`quantization_config of gguf: "${key}" is ${JSON.stringify(actual)}, expected ${expected}`, {
-    key,
-    actual,
-    expected,
-  })
-}
-
-function optionalText(config: PlainObject, key: string, what: string): string | null {
-  const value = config[key]
-  if (value !== null && (typeof value !== 'string' || value === '')) wrong(key, value, `${what}, or null`)
-  return value as string | null
-}
-
-function flag(config: PlainObject, key: string): boolean {
-  const value = config[key]
-  if (typeof value !== 'boolean') wrong(key, value, 'true or false')
-  return value as boolean
-}
-
-function tensorType(key: string, value: unknown): TensorType {
-  const type = String(value).toUpperCase()
-  if (typeof value !== 'string' || !isTensorType(type))
-    wrong(key, value, `one of ${TENSOR_TYPES.map((t) => t.toLowerCase()).join(', ')}`)
-  return type as TensorType
-}
-
-function optionalType(config: PlainObject, key: string): TensorType | null {
-  return config[key] === null ? null : tensorType(key, config[key])
-}
-
 /** `{"REGEX": "type"}`, or a list of "REGEX=type" as llama-quantize's --tensor-type takes them. */
-function tensorTypeRules(value: unknown): TensorTypeRule[] {
-  const key = 'tensor_types'
+function tensorTypeRules(value: Json): TensorTypeRule[] {
   const pairs = typeof value === 'string' ? [value] : value
-  if (pairs === null || typeof pairs !== 'object') wrong(key, value, 'an object of "REGEX": "type"')
-  const entries = Array.isArray(pairs) ? pairs.map(splitPair) : Object.entries(pairs as PlainObject)
-  return entries.map(([pattern, type]) => ({ pattern: compile(pattern), type: tensorType(key, type) }))
+  if (Array.isArray(pairs)) return pairs.map((pair) => tensorTypeRule(...splitPair(pair)))
+  if (isJsonObject(pairs)) return Object.entries(pairs).map((entry) => tensorTypeRule(...entry))
+  return KEYS.refuse('tensor_types', value, OPTIONS.tensor_types.expected)
 }
 
-function splitPair(pair: unknown): [string, string] {
+function tensorTypeRule(pattern: string, type: Json): TensorTypeRule {
+  const { check, expected } = tensorType('')
+  if (check(type) === undefined) KEYS.refuse('tensor_types', type, expected)
+  return { pattern: compile(pattern), type: upper(type) }
+}
+
+function splitPair(pair: Json): [string, string] {
   const at = typeof pair === 'string' ? pair.lastIndexOf('=') : -1
-  if (at < 1) wrong('tensor_types', pair, '"REGEX=type", e.g. "ffn_down=q6_k"')
+  if (at < 1) KEYS.refuse('tensor_types', pair, '"REGEX=type", e.g. "ffn_down=q6_k"')
   const text = pair as string
   return [text.slice(0, at), text.slice(at + 1)]
 }
@@ -145,7 +151,7 @@ function compile(pattern: string): RegExp {
   try {
     return new RegExp(pattern.toLowerCase())
   } catch (cause) {
-    throw new ConfigError(`quantization_config of gguf: "tensor_types" has a bad regular expression "${pattern}"`, {
+    throw new ConfigError(`quantization_config of GGUF: "tensor_types" has a bad regular expression "${pattern}"`, {
       key: 'tensor_types',
       actual: pattern,
       cause,
@@ -164,43 +170,26 @@ const TYPE_OF_BITS: Readonly<Record<number, FileTypeName>> = {
   32: 'f32',
 }
 
-/** Keys that flags may set besides `type`; a flag is the key in kebab-case or camelCase. */
-export const FLAG_KEYS: readonly string[] = Object.keys(DEFAULTS).filter(
-  (key) => key !== 'quant_method' && key !== 'type',
-)
-
-/** The config that flags stand for. Throws UsageError where a flag means nothing to GGUF. */
+/** The config that flags stand for. Throws ConfigError where a flag means nothing to GGUF. */
 export function fromFlags(flags: MethodFlags): JsonObject {
   const { bits, groupSize, type, ...others } = flags
   if (groupSize !== undefined && groupSize !== null)
-    throw new UsageError('GGUF has no group size of its own: the type fixes it (32 for q*_0 and q*_1, 256 for q*_k)', {
-      flag: 'group-size',
+    throw new ConfigError('GGUF has no group size of its own: the type fixes it (32 for q*_0 and q*_1, 256 for q*_k)', {
+      key: 'groupSize',
       hint: '--type q4_0 | q4_k_m | ...',
     })
   if (bits !== undefined && !(bits in TYPE_OF_BITS))
-    throw new UsageError(`GGUF has no type of ${bits} bits here: there are ${Object.keys(TYPE_OF_BITS).join(', ')}`, {
-      flag: 'bits',
+    throw new ConfigError(`GGUF has no type of ${bits} bits here: there are ${Object.keys(TYPE_OF_BITS).join(', ')}`, {
+      key: 'bits',
       actual: bits,
       hint: '--type q4_0 | q4_k_m | ...',
     })
   const name = type === undefined ? TYPE_OF_BITS[bits ?? 4] : fileTypeNamed(type)
-  if (!name) throw new UsageError(unknownType(type), { flag: 'type', actual: type, expected: FILE_TYPE_NAMES })
-  const config: JsonObject = { quant_method: 'gguf', type: name }
-  for (const [flagName, value] of Object.entries(others)) {
-    if (value === undefined) continue
-    const named = snakeCase(flagName)
-    const key = FLAG_KEYS.find((k) => k === (named === 'tensor_type' ? 'tensor_types' : named)) // llama-quantize's flag
-    if (!key)
-      throw new UsageError(`GGUF has no option "${flagName}"`, {
-        flag: flagName,
-        hint: `its options are ${FLAG_KEYS.join(', ')}`,
-      })
-    config[key] = value as Json
+  if (!name) throw new ConfigError(unknownType(type), { key: 'type', actual: type, expected: FILE_TYPE_NAMES })
+  const { tensorType: rules, ...keys } = others // llama-quantize's name for it
+  return {
+    quant_method: 'gguf',
+    type: name,
+    ...KEYS.fromFlags(rules === undefined ? keys : { ...keys, tensorTypes: rules }),
   }
-  return config
-}
-
-/** `tensor-types`, `tensorTypes` -> `tensor_types`. */
-function snakeCase(name: string): string {
-  return name.replace(/-/g, '_').replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`)
 }

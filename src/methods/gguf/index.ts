@@ -1,5 +1,5 @@
 import type { Method, Variant } from '../types.ts'
-import { FLAG_KEYS, fromFlags, type Gguf, type GgufSettings, parseConfig } from './config.ts'
+import { fromFlags, type Gguf, type GgufSettings, OPTIONS, parseConfig } from './config.ts'
 import { FILE_TYPE_NAMES, type FileTypeName, fileType, isFloatType, TENSOR_TYPES } from './file-types.ts'
 import { readImatrix } from './imatrix.ts'
 import { quantizedMetadata } from './metadata.ts'
@@ -42,7 +42,7 @@ export const gguf: Method<Gguf, GgufSettings> = {
     serialisable: true,
   },
   variants: VARIANTS,
-  options: FLAG_KEYS,
+  options: OPTIONS,
   parseConfig,
   fromFlags,
   plan,

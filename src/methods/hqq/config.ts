@@ -1,8 +1,9 @@
 // quantization_config of HQQ: one setting for all layers, one a tag (dynamic), or the flat form of old files; stored as transformers does.
 import { ConfigError } from '../../core/errors.ts'
-import { fromPlain, isJsonObject, type Json, JsonNumber, type JsonObject, toPlain } from '../../core/json.ts'
+import { fromPlain, isJsonObject, type Json, type JsonObject } from '../../core/json.ts'
 import { PACKINGS, type Packing } from '../../weights/packing.ts'
-import { keysOfFlags, listOfText, valueOfText } from '../flags.ts'
+import { asNumber, ConfigKeys, flag, names, number, orNull } from '../fields.ts'
+import { valueOfText } from '../flags.ts'
 import type { MethodFlags } from '../types.ts'
 
 export const SKIP_KEY = 'skip_modules'
@@ -48,56 +49,47 @@ export interface Hqq {
   readonly stored: JsonObject
 }
 
-interface Field {
-  readonly expected: string
-  initial(bits: number): Json
-  isLegal(value: Json): boolean
-}
-
-const flag = (initial: (bits: number) => boolean): Field => ({
-  expected: 'true or false',
-  initial,
-  isLegal: (value) => typeof value === 'boolean',
-})
-const isNumber = (value: Json, test: (n: number) => boolean) => value instanceof JsonNumber && test(value.value)
-
 /** Keys of `weight_quant_params`. */
-const WEIGHT_FIELDS: Readonly<Record<string, Field>> = {
-  nbits: {
-    expected: [...PACKING_OF_BITS.keys()].join(', '),
-    initial: () => new JsonNumber('4'),
-    isLegal: (value) => isNumber(value, (n) => PACKING_OF_BITS.has(n)),
-  },
-  group_size: {
-    expected: 'a multiple of 8, or null for whole rows or columns',
-    initial: () => new JsonNumber('64'),
-    isLegal: (value) => value === null || isNumber(value, (n) => n > 0 && Number.isSafeInteger(n) && n % 8 === 0),
-  },
-  axis: {
-    expected: '0 or 1',
-    initial: () => new JsonNumber('1'),
-    isLegal: (value) => isNumber(value, (n) => n === 0 || n === 1),
-  },
-  channel_wise: flag(() => true),
-  optimize: flag(() => true),
-  round_zero: flag((bits) => bits === 4),
-  view_as_float: flag(() => false),
+const WEIGHT_FIELDS = {
+  nbits: number(4, [...PACKING_OF_BITS.keys()].join(', '), (n) => PACKING_OF_BITS.has(n), 'bits a weight (--bits)'),
+  group_size: orNull(
+    number(
+      64,
+      'a multiple of 8, or null for whole rows or columns',
+      (n) => n > 0 && Number.isSafeInteger(n) && n % 8 === 0,
+      'weights that share a scale and a zero point (--group-size)',
+    ),
+    'a multiple of 8, or null for whole rows or columns',
+  ),
+  axis: number(1, '0 or 1', (n) => n === 0 || n === 1, 'dimension that a group runs along: 1 rows, 0 columns'),
+  channel_wise: flag(true, 'false: one scale for the whole tensor'),
+  optimize: flag(true, 'move the zero points so that the error shrinks'),
+  round_zero: flag(false, 'round the first zero point; where nothing is said, at 4 bits only'),
+  view_as_float: flag(false, 'store the packed bytes as elements of the compute dtype'),
 }
+const WEIGHT_KEYS = new ConfigKeys('HQQ', WEIGHT_FIELDS)
+const KEYS = new ConfigKeys('HQQ', {
+  ...WEIGHT_FIELDS,
+  [SKIP_KEY]: names(['lm_head'], 'linears that stay float: an entry anywhere in a name skips it'),
+  dynamic_config: {
+    about: 'settings by layer tag: {"self_attn.q_proj": {"nbits": 4, "group_size": 64}, ...}',
+    initial: null,
+    expected: 'an object',
+    check: (value) => (value === null || isJsonObject(value) ? value : undefined),
+    fromText: valueOfText,
+  },
+  offload_meta: flag(false, 'kept for the reference'),
+})
+export const OPTIONS = KEYS.fields
+
 /** Quantised metadata: ignored by the reference since 0.2, and by fewbit. */
 const IGNORED = ['scale_quant_params', 'zero_quant_params', 'quant_scale', 'quant_zero']
-const ENTRY_KEYS = [...Object.keys(WEIGHT_FIELDS), 'weight_quant_params', 'offload_meta', ...IGNORED]
+const ENTRY_KEYS: readonly string[] = [...WEIGHT_KEYS.names, 'weight_quant_params', 'offload_meta', ...IGNORED]
 
-function refuse(key: string, actual: Json, expected: string, tag?: string): never {
-  const plain = toPlain(actual)
-  const where = tag === undefined ? '' : ` of ${JSON.stringify(tag)}`
-  throw new ConfigError(
-    `quantization_config of HQQ: "${key}"${where} is ${JSON.stringify(plain)}, expected ${expected}`,
-    { key, tag, actual: plain, expected },
-  )
-}
+const ofTag = (tag: string | undefined) => (tag === undefined ? '' : ` of ${JSON.stringify(tag)}`)
 
 function asObject(key: string, value: Json, tag?: string): JsonObject {
-  return isJsonObject(value) ? value : refuse(key, value, 'an object', tag)
+  return isJsonObject(value) ? value : KEYS.refuse(key, value, 'an object', { where: ofTag(tag) })
 }
 
 interface Entry {
@@ -109,19 +101,16 @@ interface Entry {
 function parseEntry(given: JsonObject, tag: string | undefined, warnings: string[]): Entry {
   const isNested = 'weight_quant_params' in given
   const params = isNested ? asObject('weight_quant_params', given.weight_quant_params, tag) : given
-  const where = tag === undefined ? '' : ` of ${JSON.stringify(tag)}`
+  const where = ofTag(tag)
   for (const key of new Set([...Object.keys(given), ...Object.keys(params)]))
     if (!ENTRY_KEYS.includes(key)) warnings.push(`"${key}"${where} is no key of HQQ: it is not stored`)
   for (const key of IGNORED)
     if (given[key]) warnings.push(`"${key}"${where}: scales and zeros are no longer quantised, it is ignored`)
+  const nbits = WEIGHT_KEYS.value(params, 'nbits', where)
+  const defaults: JsonObject = { round_zero: asNumber(nbits) === 4 }
   const weight: JsonObject = {}
-  const bits = toPlain(params.nbits ?? WEIGHT_FIELDS.nbits.initial(0)) as number
-  for (const [key, field] of Object.entries(WEIGHT_FIELDS)) {
-    const value = params[key] === undefined ? field.initial(bits) : params[key]
-    weight[key] = field.isLegal(value) ? value : refuse(key, value, field.expected, tag)
-  }
-  const offload = given.offload_meta ?? false
-  if (typeof offload !== 'boolean') refuse('offload_meta', offload, 'true or false', tag)
+  for (const key of WEIGHT_KEYS.names) weight[key] = WEIGHT_KEYS.value({ ...defaults, ...params }, key, where)
+  const offload = KEYS.value(given, 'offload_meta', where) as boolean
   return {
     settings: settingsOf(weight, offload),
     stored: {
@@ -134,12 +123,12 @@ function parseEntry(given: JsonObject, tag: string | undefined, warnings: string
 }
 
 function settingsOf(weight: JsonObject, offloadMeta: boolean): HqqSettings {
-  const bits = (weight.nbits as JsonNumber).value
+  const bits = asNumber(weight.nbits)
   return {
     bits,
     packing: PACKING_OF_BITS.get(bits)!,
-    groupSize: weight.group_size === null ? null : (weight.group_size as JsonNumber).value,
-    axis: (weight.axis as JsonNumber).value as 0 | 1,
+    groupSize: weight.group_size === null ? null : asNumber(weight.group_size),
+    axis: asNumber(weight.axis) as 0 | 1,
     channelWise: weight.channel_wise === true,
     optimize: weight.optimize === true,
     roundZero: weight.round_zero === true,
@@ -169,13 +158,11 @@ export function parseConfig(given: JsonObject): Hqq {
   for (const key of Object.keys(given))
     if (!top.includes(key) && (given.quant_config !== undefined || !ENTRY_KEYS.includes(key)))
       warnings.push(`"${key}" is no key of HQQ: it is not stored`)
-  const skip = given[SKIP_KEY] === undefined ? ['lm_head'] : given[SKIP_KEY]
-  if (!Array.isArray(skip) || !skip.every((entry) => typeof entry === 'string'))
-    refuse(SKIP_KEY, skip, 'a list of strings')
+  const skip = KEYS.value(given, SKIP_KEY) as string[]
   const { settings, stored } = parseSettings(quantConfigOf(given), warnings)
   return {
     settings,
-    skipModules: skip as string[],
+    skipModules: skip,
     warnings,
     stored: { quant_config: stored, quant_method: 'hqq', [SKIP_KEY]: skip },
   }
@@ -193,8 +180,6 @@ function parseSettings(config: JsonObject, warnings: string[]): { settings: Hqq[
   return { settings, stored }
 }
 
-export const FLAG_KEYS = [...Object.keys(WEIGHT_FIELDS), SKIP_KEY, 'dynamic_config', 'offload_meta']
-
 /**
  * The quantization_config that flags stand for: `--bits`, `--group-size` (`null` for whole rows), and the config's own keys in
  * kebab-case or camelCase. Throws ConfigError.
@@ -205,9 +190,6 @@ export function fromFlags(flags: MethodFlags): JsonObject {
     throw new ConfigError(`type is "${type}": HQQ has no types`, { key: 'type', actual: type, hint: '--bits 4' })
   const given: JsonObject = {}
   if (bits !== undefined) given.nbits = fromPlain(bits)
-  Object.assign(given, keysOfFlags(others, 'HQQ', FLAG_KEYS, fromText))
+  Object.assign(given, KEYS.fromFlags(others))
   return parseConfig(given).stored
 }
-
-/** The value that a command-line word stands for. */
-const fromText = (key: string, text: string): Json => (key === SKIP_KEY ? listOfText(text) : valueOfText(text))

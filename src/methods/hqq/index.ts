@@ -3,7 +3,7 @@
 import type { FloatDType } from '../../core/dtypes.ts'
 import { part } from '../../weights/weight.ts'
 import type { Method, MethodFlags, Variant } from '../types.ts'
-import { FLAG_KEYS, fromFlags, type Hqq, type HqqSettings, parseConfig } from './config.ts'
+import { fromFlags, type Hqq, type HqqSettings, OPTIONS, parseConfig } from './config.ts'
 import { plan } from './plan.ts'
 import { quantize } from './quantize.ts'
 import { stored } from './stored.ts'
@@ -54,7 +54,7 @@ export const hqq: Method<Hqq, HqqSettings> = {
     serialisable: true,
   },
   variants: FORMS,
-  options: FLAG_KEYS,
+  options: OPTIONS,
   parseConfig,
   fromFlags,
   plan,

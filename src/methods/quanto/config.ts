@@ -2,7 +2,7 @@
 // that a quanto_qmap.json names. Nothing of it is stored in a config.json.
 import { ConfigError } from '../../core/errors.ts'
 import { isJsonObject, type Json, type JsonObject, toPlain } from '../../core/json.ts'
-import { keysOfFlags, listOfText } from '../flags.ts'
+import { ConfigKeys, choice, type Field, flag, names, orNull } from '../fields.ts'
 import { skipList } from '../skip.ts'
 import type { MethodFlags } from '../types.ts'
 import { QTYPE_NAMES, QTYPES, type QType, qtypeNamed } from './qtypes.ts'
@@ -39,60 +39,51 @@ export interface Quanto {
   readonly warnings: readonly string[]
 }
 
-const isList = (value: Json) => Array.isArray(value) && value.every((v) => typeof v === 'string')
 const typeNames = [...QTYPE_NAMES, 'float8']
-const isType = (value: Json, legal: (type: QType) => boolean) =>
-  typeof value === 'string' && qtypeNamed(value) !== undefined && legal(qtypeNamed(value)!)
+const type = (initial: string, isLegal: (type: QType) => boolean, about: string): Field => {
+  const find = (value: Json) => (typeof value === 'string' ? qtypeNamed(value) : undefined)
+  const legal = typeNames.filter((name) => isLegal(qtypeNamed(name)!))
+  const check = (value: Json) => (find(value) && isLegal(find(value)!) ? value : undefined)
+  return { about, initial, expected: legal.join(', '), check, fromText: (text) => text }
+}
+const activations = type(
+  'int8',
+  ({ bits }) => bits === 8,
+  "type of the linears' inputs, one scale each: found by calibration",
+)
 
-interface Field {
-  readonly expected: string
-  isLegal(value: Json): boolean
+const patterns = (about: string): Field => {
+  const list = names(null, about)
+  const expected = 'null, a pattern or a list of patterns'
+  return orNull({ ...list, check: (value) => (typeof value === 'string' ? value : list.check(value)) }, expected)
 }
 
-const FIELDS: Readonly<Record<string, Field>> = {
-  weights: { expected: typeNames.join(', '), isLegal: (value) => isType(value, () => true) },
-  activations: {
-    expected: `null, ${typeNames.filter((name) => !/int[24]/.test(name)).join(', ')}`,
-    isLegal: (value) => value === null || isType(value, ({ bits }) => bits === 8),
-  },
-  [SKIP_KEY]: { expected: 'null or a list of strings', isLegal: (value) => value === null || isList(value) },
-  optimizer: {
-    expected: 'null, "max", "absmax" or "hqq"',
-    isLegal: (value) => value === null || ['max', 'absmax', 'hqq'].includes(value as string),
-  },
-  include: { expected: 'null, a pattern or a list of patterns', isLegal: isPatterns },
-  exclude: { expected: 'null, a pattern or a list of patterns', isLegal: isPatterns },
-  tinygemm: { expected: 'true or false', isLegal: (value) => typeof value === 'boolean' },
-}
+const KEYS = new ConfigKeys('Quanto', {
+  weights: type('int8', () => true, 'type of the weights (--bits, --type)'),
+  activations: { ...orNull(activations, `null, ${activations.expected}`), initial: null },
+  [SKIP_KEY]: orNull(names(null, 'linears that stay float: patterns that replace the automatic list')),
+  optimizer: orNull(
+    {
+      ...choice('max', ['max', 'absmax', 'hqq'], 'how scales are found: from the range, or shifts moved as HQQ does'),
+      initial: null,
+    },
+    'null, "max", "absmax" or "hqq"',
+  ),
+  include: patterns('shell patterns of the modules to quantise'),
+  exclude: patterns('shell patterns of modules that stay float'),
+  tinygemm: flag(false, 'the twice rounded shift that the reference stores for bfloat16 groups of 128'),
+})
 
-/** Keys that a user may set. */
-export const OPTIONS: readonly string[] = Object.keys(FIELDS)
-
-function isPatterns(value: Json): boolean {
-  return value === null || typeof value === 'string' || isList(value)
-}
-
-function refuse(key: string, actual: Json, expected: string, hint?: string): never {
-  const plain = toPlain(actual)
-  throw new ConfigError(`quantization_config of Quanto: "${key}" is ${JSON.stringify(plain)}, expected ${expected}`, {
-    key,
-    actual: plain,
-    expected,
-    hint,
-  })
-}
+export const OPTIONS = KEYS.fields
 
 /** Parses a quantization_config as it stands in a config.json, or as `markerConfig` makes it. Throws ConfigError naming the key. */
 export function parseConfig(given: JsonObject): Quanto {
-  const value = (key: string, initial: Json) => (given[key] === undefined ? initial : given[key])
-  for (const [key, field] of Object.entries(FIELDS))
-    if (given[key] !== undefined && !field.isLegal(given[key])) refuse(key, given[key], field.expected)
-  const qtype = qtypeNamed(value('weights', 'int8') as string)!
-  const activations = value('activations', null)
-  const skipModules = value(SKIP_KEY, null) as readonly string[] | null
+  const values = KEYS.values(given)
+  const qtype = qtypeNamed(values.weights as string)!
+  const skipModules = values[SKIP_KEY] as readonly string[] | null
   if (skipModules) skipList(skipModules, SKIP_KEY) // a bad pattern is refused before any work
-  const include = patternsOf(value('include', null))
-  const exclude = patternsOf(value('exclude', null))
+  const include = patternsOf(values.include)
+  const exclude = patternsOf(values.exclude)
   if (skipModules && (include || exclude))
     throw new ConfigError(
       `quantization_config of Quanto: "${SKIP_KEY}" and "include" or "exclude" exclude each other`,
@@ -104,17 +95,15 @@ export function parseConfig(given: JsonObject): Quanto {
   return {
     settings: {
       qtype,
-      activations: activations === null ? null : qtypeNamed(activations as string)!,
-      optimizer: optimizerOf(value('optimizer', null), qtype),
-      tinygemm: given.tinygemm === true,
+      activations: values.activations === null ? null : qtypeNamed(values.activations as string)!,
+      optimizer: optimizerOf(values.optimizer, qtype),
+      tinygemm: values.tinygemm === true,
     },
     skipModules,
     include,
     exclude,
     modules: given.modules === undefined ? undefined : parseModules(given.modules),
-    warnings: Object.keys(given)
-      .filter((key) => !(key in FIELDS) && key !== 'quant_method' && key !== 'modules')
-      .map((key) => `"${key}" is no key of Quanto: it is ignored`),
+    warnings: KEYS.unknown(given, ['quant_method', 'modules'], 'ignored'),
   }
 }
 
@@ -125,8 +114,8 @@ function patternsOf(value: Json): readonly string[] | null {
 /** `max` means what the type has by default, as in "the plain one"; `absmax` and `hqq` belong to one kind of type each. */
 function optimizerOf(value: Json, { name, kind }: QType): 'range' | 'hqq' {
   if (value === 'hqq' && kind !== 'affine')
-    refuse('optimizer', value, `"absmax" for ${name}: HQQ moves the shift of 2 and 4 bits, others have none`)
-  if (value === 'absmax' && kind === 'affine') refuse('optimizer', value, `"max" or "hqq" for ${name}`)
+    KEYS.refuse('optimizer', value, `"absmax" for ${name}: HQQ moves the shift of 2 and 4 bits, others have none`)
+  if (value === 'absmax' && kind === 'affine') KEYS.refuse('optimizer', value, `"max" or "hqq" for ${name}`)
   return value === 'hqq' ? 'hqq' : 'range'
 }
 
@@ -136,10 +125,10 @@ export function markerConfig(content: JsonObject): JsonObject {
 }
 
 function parseModules(content: Json): Map<string, QuantizedModule> {
-  if (!isJsonObject(content)) return refuse('modules', content, 'an object')
+  if (!isJsonObject(content)) return KEYS.refuse('modules', content, 'an object')
   return new Map(
     Object.entries(content).map(([module, entry]) => {
-      if (!isJsonObject(entry)) return refuse(module, entry, 'an object with "weights" and "activations"')
+      if (!isJsonObject(entry)) return KEYS.refuse(module, entry, 'an object with "weights" and "activations"')
       return [
         module,
         { weights: mapType(module, entry, 'weights'), activations: mapType(module, entry, 'activations') },
@@ -171,7 +160,7 @@ export function fromFlags(flags: MethodFlags): JsonObject {
       actual: groupSize,
       hint: 'leave it out; readers compute it, no file says it',
     })
-  const keys: JsonObject = { quant_method: 'quanto', ...keysOfFlags(others, 'Quanto', OPTIONS, fromText) }
+  const keys: JsonObject = { quant_method: 'quanto', ...KEYS.fromFlags(others) }
   const weights = typeName(bits, type)
   if (weights !== undefined) keys.weights = weights
   parseConfig(keys)
@@ -185,12 +174,4 @@ function typeName(bits: number | undefined, type: string | undefined): string | 
   if (type !== undefined && bits !== undefined && qtypeNamed(type) && qtypeNamed(type)!.bits !== bits)
     throw new ConfigError(`type "${type}" has ${qtypeNamed(type)!.bits} bits, bits is ${bits}`, { key: 'bits' })
   return type ?? named
-}
-
-/** The value that a command-line word stands for. */
-function fromText(key: string, text: string): Json {
-  if (text === 'null' || text === 'none') return null
-  if (key === 'tinygemm') return text === 'true' ? true : text === 'false' ? false : text
-  if (key === SKIP_KEY || key === 'include' || key === 'exclude') return listOfText(text)
-  return text
 }
