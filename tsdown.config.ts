@@ -1,4 +1,5 @@
 import { defineConfig } from 'tsdown'
+import { kernelSources } from './scripts/kernel-sources.mjs'
 
 export default defineConfig({
   entry: { index: 'src/index.ts', models: 'src/models/index.ts', cli: 'src/cli/main.ts' },
@@ -8,4 +9,5 @@ export default defineConfig({
   dts: { entry: ['src/index.ts', 'src/models/index.ts'] },
   clean: true,
   outDir: 'dist',
+  define: { FEWBIT_KERNEL_SOURCES: String(kernelSources()) },
 })

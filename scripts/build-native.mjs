@@ -7,6 +7,7 @@ import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { kernelSources } from './kernel-sources.mjs'
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..')
 const NATIVE = join(ROOT, 'native')
@@ -70,6 +71,7 @@ function sources() {
     const variant = /[./](avx2|avx512|wasm)\.cc$/.exec(file)?.[1]
     if (variant === 'wasm' || (variant && process.arch !== 'x64')) continue
     const flags = [...FLAGS, ...(variant ? VARIANTS[variant] : [])]
+    if (file.endsWith('sources.cc')) flags.push(`-DFB_SOURCES=${kernelSources()}`)
     if (file.includes('napi')) flags.push('-DNAPI_VERSION=8', `-I${include}`)
     jobs.push({ file, flags })
   }

@@ -27,6 +27,8 @@
   FB_CALL(fb_free)                              \
   FB_CALL(fb_allocated)                         \
   FB_CALL(fb_zero)                              \
+  /* sources.cc */                              \
+  FB_CALL(fb_sources)                           \
   /* cpu.cc */                                  \
   FB_CALL(fb_level)                             \
   FB_CALL(fb_set_level)                         \

@@ -8,7 +8,7 @@ objects=$(mktemp -d)
 trap 'rm -rf "$objects"' EXIT
 flags=(--target=wasm32 -std=c++20 -O3 -msimd128 -matomics -mbulk-memory -mmutable-globals -mnontrapping-fptoint -msign-ext
   -ffreestanding -nostdlib -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-exceptions -fno-rtti -fno-threadsafe-statics
-  -fvisibility=hidden -Wall -Wextra -Wno-psabi)
+  -fvisibility=hidden -Wall -Wextra -Wno-psabi "-DFB_SOURCES=$(node scripts/kernel-sources.mjs)")
 # Every export of the table, by name.
 names=$(printf '#include "native/kernels/exports.h"\n#define N(x) export: x;\nFB_EXPORTS(N, N, N)\n' |
   "$clang" "${flags[@]}" -x c++ -E -P -I. - | grep -o 'export: fb_[a-z0-9_]*' | sed 's/export: /--export=/')

@@ -1,9 +1,11 @@
-// The committed WASM binary is what its script builds from the sources, where the script's compiler is present.
+// The committed WASM binary is of the sources that lie here; where its script's compiler is present, it is what the script builds.
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
+import { kernelSources } from '../../scripts/kernel-sources.mjs'
+import { openWasmKernels } from '../../src/backends/cpu/native.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
 const hasCompiler = spawnSync('clang++-19', ['--version']).status === 0
@@ -21,4 +23,9 @@ test.skipIf(!hasCompiler)('native/wasm/fewbit.wasm is up to date with native/', 
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
+})
+
+test('native/wasm/fewbit.wasm knows the sources that lie here', async () => {
+  const { kernels } = await openWasmKernels()
+  expect(kernels.fb_sources(), 'run native/wasm/build.sh').toBe(kernelSources())
 })

@@ -6,10 +6,11 @@ import { join, resolve } from 'node:path'
 export const ROOT: string = resolve(import.meta.dirname, '../..')
 export const CLI: string = join(ROOT, 'dist', 'cli.mjs')
 
-/** Builds `dist/` where a source is newer. */
+/** Builds `dist/` where a source is newer: the kernels' count too, see scripts/kernel-sources.mjs. */
 export function ensureBuilt(): void {
-  const newest = readdirSync(join(ROOT, 'src'), { recursive: true, withFileTypes: true })
-    .filter((e) => e.isFile() && e.name.endsWith('.ts'))
+  const newest = ['src', 'native']
+    .flatMap((folder) => readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true }))
+    .filter((e) => e.isFile() && /\.(ts|cc|h|inc)$/.test(e.name))
     .reduce((latest, e) => Math.max(latest, statSync(join(e.parentPath, e.name)).mtimeMs), 0)
   if (existsSync(CLI) && statSync(CLI).mtimeMs >= newest) return
   execFileSync(process.execPath, [join(ROOT, 'node_modules', 'tsdown', 'dist', 'run.mjs'), '--logLevel', 'error'], {
@@ -26,9 +27,9 @@ export interface CliResult {
 /** Runs `fewbit ...args` in `cwd` and waits. */
 export function fewbit(
   args: readonly string[],
-  options: { cwd: string; input?: string; env?: Record<string, string>; timeoutMs?: number },
+  options: { cwd: string; input?: string; env?: Record<string, string>; timeoutMs?: number; cli?: string },
 ): CliResult {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, ...args], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [options.cli ?? CLI, ...args], {
     cwd: options.cwd,
     input: options.input ?? '',
     encoding: 'utf8',

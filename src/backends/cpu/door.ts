@@ -1,6 +1,6 @@
 // The two ways into the C++ kernels behind one interface: the N-API addon (native.ts) and the WASM module (wasm.ts).
 // Memory belongs to C++: pointers are numbers, data is copied in and out.
-import { BugError, OutOfMemoryError } from '../../core/errors.ts'
+import { BugError, FileError, OutOfMemoryError } from '../../core/errors.ts'
 
 /** An export of native/kernels/exports.h: numbers in, a number out. */
 export type Kernel = (...args: number[]) => number
@@ -20,6 +20,22 @@ export interface Door {
 
 /** The instruction sets that kernels are compiled for, by level (native/kernels/cpu.h). */
 export const LEVELS = ['scalar', 'avx2', 'avx512'] as const
+
+/** What scripts/kernel-sources.mjs gave when this was built; absent where the TypeScript runs as it stands. */
+declare const FEWBIT_KERNEL_SOURCES: number | undefined
+const SOURCES = typeof FEWBIT_KERNEL_SOURCES === 'undefined' ? undefined : FEWBIT_KERNEL_SOURCES
+
+/** Throws FileError where the kernels in `origin` were not compiled from the sources that this was built with. */
+export function checkSources({ fb_sources }: Record<string, Kernel>, origin: string, expected = SOURCES): void {
+  const actual = fb_sources?.()
+  if (expected === undefined || actual === expected) return
+  throw new FileError(`The kernels in "${origin}" are older or newer than this build of fewbit`, {
+    file: origin,
+    expected,
+    actual,
+    hint: 'npm run build',
+  })
+}
 
 /** For a kernel that the binary lacks: it is older than this source, or the name is wrong. */
 export function missingKernel(origin: string, kernel: string): never {

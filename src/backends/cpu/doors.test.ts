@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { rawTensor } from '../../core/dtypes.ts'
 import { toFloat32 } from '../../core/half.ts'
-import { allocate, allocateFrom, complete, type Door } from './door.ts'
+import { allocate, allocateFrom, checkSources, complete, type Door } from './door.ts'
 import { findAddon, openWasmKernels } from './native.ts'
 import { quantizerKernels } from './quantizers.ts'
 
@@ -22,6 +22,16 @@ test('a binary older than the sources names the kernel that it lacks and what to
       hint: 'npm run build',
     }),
   )
+})
+
+test('kernels of other sources are refused, with what to type', () => {
+  const refusal = expect.objectContaining({
+    message: 'The kernels in "build/fewbit.node" are older or newer than this build of fewbit',
+    hint: 'npm run build',
+  })
+  expect(() => checkSources({ fb_sources: () => 7 }, 'build/fewbit.node', 8)).toThrow(refusal)
+  expect(() => checkSources({ fb_alloc: () => 64 }, 'build/fewbit.node', 8)).toThrow(refusal)
+  expect(() => checkSources({ fb_sources: () => 8 }, 'build/fewbit.node', 8)).not.toThrow()
 })
 
 for (const [name, open, absent] of doors) {

@@ -4,8 +4,8 @@ import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { BugError, UsageError } from '../../core/errors.ts'
-import { complete, type Door, type Kernel, LEVELS } from './door.ts'
+import { BugError, FewbitError, UsageError } from '../../core/errors.ts'
+import { checkSources, complete, type Door, type Kernel, LEVELS } from './door.ts'
 import { openWasm } from './wasm.ts'
 import { startNodeWorker } from './workers-node.ts'
 
@@ -44,6 +44,7 @@ export function platformName(): string {
 }
 
 function addonDoor(addon: Addon, origin: string): Door {
+  checkSources(addon.kernels, origin)
   const kernels = complete(addon.kernels, origin)
   return {
     kind: 'native',
@@ -65,7 +66,8 @@ export function findAddon(): Door | { readonly missing: readonly string[] } {
       return addonDoor(require(path) as Addon, path)
     } catch (error) {
       const [firstLine] = String((error as Error).message).split('\n')
-      missing.push(`${candidate}: ${firstLine}`)
+      const hint = error instanceof FewbitError ? `: ${error.hint}` : ''
+      missing.push(`${candidate}: ${firstLine}${hint}`)
     }
   }
   return { missing }

@@ -1,6 +1,6 @@
 // The WASM door. The module imports a shared memory that grows to 4 GiB; workers are the host's business (workers-node.ts).
 import { BugError } from '../../core/errors.ts'
-import { complete, type Door, type Kernel } from './door.ts'
+import { checkSources, complete, type Door, type Kernel } from './door.ts'
 
 /** What a worker needs to join: it instantiates the module on the same memory, with a stack of its own, and calls fb_worker. */
 export interface WorkerTicket {
@@ -27,7 +27,7 @@ type Exports = Record<string, unknown> & {
   fb_offer_workers(args: number): number
 }
 
-/** Opens the kernels in `bytes`, a WASM binary built by native/wasm/build.sh. */
+/** Opens the kernels in `bytes`, a WASM binary built by native/wasm/build.sh. Throws FileError where they are of other sources. */
 export async function openWasm(bytes: ArrayBufferView, options: WasmOptions): Promise<Door> {
   const module = await WebAssembly.compile(bytes)
   const memory = new WebAssembly.Memory({ initial: INITIAL_PAGES, maximum: MAXIMUM_PAGES, shared: true })
@@ -60,6 +60,7 @@ class WasmDoor implements Door {
       const run = exports[name]
       if (typeof run === 'function') kernels[name] = this.kernel(run as (args: number) => number)
     }
+    checkSources(kernels, options.origin)
     this.kernels = complete(kernels, options.origin)
   }
 

@@ -29,7 +29,7 @@ export default command({
     for (const device of DEVICES) devices.push(await stateOf(device))
     const cpu = devices.find((d) => d.device === 'cpu')
     const advice = cpu?.detail.includes('WASM')
-      ? ['no addon: install a C++ compiler and run "npm run build" for the native kernels']
+      ? ['no addon that fits: run "npm run build", with a C++ compiler, for the native kernels']
       : []
     output.result(
       { machine: machineName(), threads: defaultThreads(), package: PACKAGE_ROOT, devices, advice },
