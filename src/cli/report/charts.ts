@@ -50,60 +50,82 @@ interface Box {
 const overlaps = (a: Box, b: Box) =>
   a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height
 
-/** A place for each label beside its point, tried around it until it meets no other label or point. */
-function placeLabels(
-  points: readonly { x: number; y: number; label: string }[],
-): { x: number; y: number; anchor: string }[] {
-  const taken: Box[] = points.map((p) => ({ x: p.x - 6, y: p.y - 6, width: 12, height: 12 }))
-  return points.map((p) => {
-    const width = p.label.length * 8.6
-    const tries = [
-      [10, 4, 'start'],
-      [-10, 4, 'end'],
-      [0, -12, 'middle'],
-      [0, 20, 'middle'],
-      [10, -10, 'start'],
-      [10, 18, 'start'],
-      [-10, -10, 'end'],
-      [-10, 18, 'end'],
-      [10, 32, 'start'],
-      [10, -26, 'start'],
-    ] as const
-    const boxOf = ([dx, dy, anchor]: (typeof tries)[number]): Box => {
-      const x = p.x + dx - (anchor === 'end' ? width : anchor === 'middle' ? width / 2 : 0)
-      return { x, y: p.y + dy - 11, width, height: 14 }
+interface Placed {
+  readonly x: number
+  readonly y: number
+  readonly anchor: 'start' | 'middle' | 'end'
+  /** Far from its point: a line leads there. */
+  readonly isFar: boolean
+}
+
+/** Directions in which a label is looked for, to the right first, and distances from its point. */
+const ANGLES = [0, 180, 270, 90, 315, 45, 225, 135].map((degrees) => (degrees * Math.PI) / 180)
+const DISTANCES = [10, 24, 40, 58]
+const LABEL = { height: 14, rise: 11, letter: 7.4 } as const
+
+/** A place for each label near its point, as close as the other labels and points allow. */
+function placeLabels(points: readonly { x: number; y: number; label: string }[]): Placed[] {
+  const taken: Box[] = points.map((p) => ({ x: p.x - 7, y: p.y - 7, width: 14, height: 14 }))
+  const crowd = (p: { x: number; y: number }) => points.filter((q) => Math.hypot(p.x - q.x, p.y - q.y) < 60).length
+  const order = points.map((_, i) => i).sort((a, b) => crowd(points[b]) - crowd(points[a]))
+  const placed: Placed[] = []
+  for (const i of order) {
+    const { label, ...point } = points[i]
+    const tries = DISTANCES.flatMap((distance) => ANGLES.map((angle) => placeAt(point, distance, angle)))
+    const fits = (place: Placed) => {
+      const box = boxOf(place, label)
+      const isInside =
+        box.x > LEFT && box.x + box.width < WIDTH - 2 && box.y > 0 && box.y + box.height < HEIGHT - BOTTOM
+      return isInside && !taken.some((other) => overlaps(box, other))
     }
-    const fits = (box: Box) =>
-      box.x > LEFT && box.x + box.width < WIDTH - 4 && box.y > 0 && box.y + box.height < HEIGHT - BOTTOM
-    const chosen = tries.find((t) => fits(boxOf(t)) && !taken.some((other) => overlaps(boxOf(t), other))) ?? tries[0]
-    taken.push(boxOf(chosen))
-    return { x: p.x + chosen[0], y: p.y + chosen[1], anchor: chosen[2] }
-  })
+    placed[i] = tries.find(fits) ?? tries[0]
+    taken.push(boxOf(placed[i], label))
+  }
+  return placed
+}
+
+function placeAt(point: { x: number; y: number }, distance: number, angle: number): Placed {
+  const dx = Math.cos(angle) * distance
+  const dy = Math.sin(angle) * distance
+  const anchor = Math.abs(dx) < 1 ? 'middle' : dx > 0 ? 'start' : 'end'
+  return { x: point.x + dx, y: point.y + dy + 4, anchor, isFar: distance > DISTANCES[0] }
+}
+
+function boxOf({ x, y, anchor }: Placed, label: string): Box {
+  const width = label.length * LABEL.letter
+  const left = x - (anchor === 'end' ? width : anchor === 'middle' ? width / 2 : 0)
+  return { x: left, y: y - LABEL.rise, width, height: LABEL.height }
 }
 
 /** Points over a linear x and a logarithmic y axis; smaller is better on both, the corner at the lower left. */
 export function scatter(points: readonly Point[], x: Axis, y: Axis, title: string): string {
-  const maxX = Math.max(...points.map((p) => p.x)) * 1.08
+  const [minX, maxX] = [Math.min(...points.map((p) => p.x)) * 0.85, Math.max(...points.map((p) => p.x)) * 1.08]
   const yTicks = decades(points.map((p) => p.y))
   const [low, high] = [Math.log10(yTicks[0]), Math.log10(yTicks.at(-1)!)]
-  const px = (v: number) => LEFT + (v / maxX) * (WIDTH - LEFT - RIGHT)
+  const px = (v: number) => LEFT + ((v - minX) / (maxX - minX)) * (WIDTH - LEFT - RIGHT)
   const py = (v: number) => HEIGHT - BOTTOM - ((Math.log10(v) - low) / (high - low)) * (HEIGHT - TOP - BOTTOM)
   const placed = points.map((p) => ({ ...p, x: px(p.x), y: py(p.y) }))
   const labels = placeLabels(placed)
   const grid = [
-    ...ticks(maxX).map(
-      (v) =>
-        `<line x1="${px(v)}" y1="${TOP}" x2="${px(v)}" y2="${HEIGHT - BOTTOM}" class="grid"/><text x="${px(v)}" y="${HEIGHT - BOTTOM + 18}" text-anchor="middle">${x.format(v)}</text>`,
-    ),
+    ...ticks(maxX, 8)
+      .filter((v) => v >= minX)
+      .map(
+        (v) =>
+          `<line x1="${px(v)}" y1="${TOP}" x2="${px(v)}" y2="${HEIGHT - BOTTOM}" class="grid"/><text x="${px(v)}" y="${HEIGHT - BOTTOM + 18}" text-anchor="middle">${x.format(v)}</text>`,
+      ),
     ...yTicks.map(
       (v) =>
         `<line x1="${LEFT}" y1="${py(v)}" x2="${WIDTH - RIGHT}" y2="${py(v)}" class="grid"/><text x="${LEFT - 8}" y="${py(v) + 4}" text-anchor="end">${y.format(v)}</text>`,
     ),
   ]
   const marks = placed.map((p, i) => {
-    const { x: lx, y: ly, anchor } = labels[i]
+    const { x: lx, y: ly, anchor, isFar } = labels[i]
     const name = escapeHtml(p.label)
-    return `<circle cx="${p.x.toFixed(1)}" cy="${p.y.toFixed(1)}" r="5.5" class="s${p.series}"/><text x="${lx.toFixed(1)}" y="${ly.toFixed(1)}" text-anchor="${anchor}" class="label">${name}</text>`
+    const end = anchor !== 'middle' ? ly - 4 : ly < p.y ? ly + 3 : ly - LABEL.rise
+    const line = isFar
+      ? `<path d="M${p.x.toFixed(1)} ${p.y.toFixed(1)}L${lx.toFixed(1)} ${end.toFixed(1)}" class="lead"/>`
+      : ''
+    return `${line}<circle cx="${p.x.toFixed(1)}" cy="${p.y.toFixed(1)}" r="5.5" class="s${p.series}"/><text x="${lx.toFixed(1)}" y="${ly.toFixed(1)}" text-anchor="${anchor}" class="label">${name}</text>`
   })
   const titles =
     `<text x="${(LEFT + WIDTH - RIGHT) / 2}" y="${HEIGHT - 8}" text-anchor="middle" class="axis">${escapeHtml(x.title)}</text>` +

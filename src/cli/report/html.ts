@@ -13,7 +13,7 @@ h1{font-size:1.7rem;line-height:1.2;margin:0 0 .3rem}h2{font-size:1.15rem;margin
 .facts div{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.6rem .8rem}.facts b{display:block;font-size:1.25rem;font-variant-numeric:tabular-nums}.facts span{color:var(--soft);font-size:.85rem}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.92rem}
 th,td{padding:.4rem .6rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}th{color:var(--soft);font-weight:600;vertical-align:bottom;white-space:normal}th:first-child,td:first-child{text-align:left;font-weight:600}
-svg{width:100%;max-width:46rem;height:auto;display:block}svg text{font:13px system-ui,sans-serif;fill:var(--soft)}svg .label{fill:var(--fg)}svg .axis{font-weight:600}.grid{stroke:var(--line)}
+svg{width:100%;max-width:46rem;height:auto;display:block}svg text{font:13px system-ui,sans-serif;fill:var(--soft)}svg .label{fill:var(--fg)}svg .axis{font-weight:600}.grid{stroke:var(--line)}.lead{stroke:var(--soft);stroke-width:.7}
 .s0{fill:var(--c0)}.s1{fill:var(--c1)}.s2{fill:var(--c2)}.s3{fill:var(--c3)}.s4{fill:var(--c4)}.s5{fill:var(--c5)}.s6{fill:var(--c6)}.s7{fill:var(--c7)}
 .key{display:flex;flex-wrap:wrap;gap:.3rem 1.1rem;font-size:.88rem;color:var(--soft)}.key i{display:inline-block;width:.75em;height:.75em;border-radius:2px;margin-right:.4em}
 .sample{border-left:3px solid var(--line);padding:.1rem 0 .1rem .8rem;margin:.7rem 0}.sample b{font-size:.88rem}.sample p{margin:.1rem 0;white-space:pre-wrap}
