@@ -1,8 +1,10 @@
-// `npm run bench -- --model FOLDER [--llama BIN_FOLDER] [--threads 1,2] [--rounds 3] [--json]`
+// `npm run bench -- [--model FOLDER] [--with NAME=PATH ...] [--llama BIN_FOLDER] [--imatrix FILE] [--threads 1,2] [--rounds 3]
+// [--only decode,wasm,quantize,convert,memory] [--json]`
 // Ratios, interleaved in one run, best of n: decode of each method against fewbit's own bf16 with the bytes read as the limit; Q4_0 against
-// llama.cpp on the same file; WASM against the addon held to AVX2; quantising against llama-quantize; peak memory of `quantize`.
+// llama.cpp on the same file; WASM against the addon held to AVX2; quantising against llama-quantize; converting against cp; peak memory.
+// `--with` adds checkpoints that exist already (AWQ and AQLM take minutes to make).
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -12,22 +14,37 @@ const CLI = join(ROOT, 'dist', 'cli.mjs')
 const { values } = parseArgs({
   options: {
     model: { type: 'string', default: join(ROOT, 'models', 'stories-7m') },
+    with: { type: 'string', multiple: true, default: [] },
     llama: { type: 'string' },
+    imatrix: { type: 'string' },
     threads: { type: 'string', default: '1,2' },
     rounds: { type: 'string', default: '3' },
+    only: { type: 'string', default: 'decode,wasm,quantize,convert,memory' },
     json: { type: 'boolean', default: false },
   },
 })
 const threads = values.threads.split(',').map(Number)
 const rounds = Number(values.rounds)
 const work = mkdtempSync(join(tmpdir(), 'fewbit-bench-'))
+
+const gguf = (type) => [type, ['--method', 'gguf', '--type', type], `${type}.gguf`]
+/** Name, flags of `quantize`, where it goes. */
 const VARIANTS = [
-  ['q4_0', ['--method', 'gguf', '--type', 'q4_0'], 'q4_0.gguf'],
+  gguf('q4_0'),
   ['nf4', ['--method', 'bitsandbytes', '--bits', '4'], 'nf4'],
   ['hqq-4 g64', ['--method', 'hqq', '--bits', '4', '--group-size', '64'], 'hqq-4'],
   ['hqq-8', ['--method', 'hqq', '--bits', '8', '--group-size', '64'], 'hqq-8'],
   ['int8', ['--method', 'bitsandbytes', '--bits', '8'], 'int8'],
+  ['eetq', ['--method', 'eetq'], 'eetq'],
+  ...['int8', 'float8', 'int4', 'int2'].map((type) => [
+    `quanto ${type}`,
+    ['--method', 'quanto', '--type', type],
+    `quanto-${type}`,
+  ]),
+  ...['q8_0', 'q6_k', 'q5_k_m', 'q4_k_m', 'q3_k_m', 'q2_k', 'iq4_xs'].map(gguf),
 ]
+/** Types that are quantised against llama-quantize: with a matrix where one is given, the last only so. */
+const QUANTISED = ['q4_0', 'q8_0', 'q2_k', 'q3_k_m', 'q4_k_m', 'q5_k_m', 'q6_k', 'iq4_xs', 'iq2_xxs']
 
 function run(command, args, env = {}) {
   const { status, stdout, stderr } = spawnSync(command, args, {
@@ -48,14 +65,23 @@ function fewbit(args, env) {
   )
 }
 
-/** Best of the rounds of each contender, one after another in every round. */
+const millisecondsOf = (work) => {
+  const started = performance.now()
+  work()
+  return performance.now() - started
+}
+
+/** Best of the rounds of each contender, one after another in every round. `measure` gives figures of which more is better. */
 function interleaved(contenders) {
-  const best = new Map(contenders.map(([name]) => [name, { prefill: 0, decode: 0 }]))
+  const best = new Map()
   for (let r = 0; r < rounds; r++) {
     for (const [name, measure] of contenders) {
-      const { prefill, decode, ...rest } = measure()
       const seen = best.get(name)
-      best.set(name, { ...rest, prefill: Math.max(seen.prefill, prefill), decode: Math.max(seen.decode, decode) })
+      const found = measure()
+      best.set(
+        name,
+        seen ? Object.fromEntries(Object.entries(found).map(([k, v]) => [k, Math.max(v, seen[k])])) : found,
+      )
     }
   }
   return best
@@ -67,22 +93,8 @@ function speedOf(path, count, options = [], env = {}) {
 }
 
 function llamaSpeed(path, count) {
-  const rows = JSON.parse(
-    run(join(values.llama, 'llama-bench'), [
-      '-m',
-      path,
-      '-p',
-      '128',
-      '-n',
-      '64',
-      '-t',
-      String(count),
-      '-r',
-      '1',
-      '-o',
-      'json',
-    ]),
-  )
+  const flags = ['-m', path, '-p', '128', '-n', '64', '-t', String(count), '-r', '1', '-o', 'json']
+  const rows = JSON.parse(run(join(values.llama, 'llama-bench'), flags))
   const of = (key) => rows.find((row) => row[key] > 0 && row[key === 'n_gen' ? 'n_prompt' : 'n_gen'] === 0).avg_ts
   return { prefill: of('n_prompt'), decode: of('n_gen') }
 }
@@ -97,32 +109,42 @@ function bytesOf(path) {
 const results = []
 const row = (what, figure, note = '') => {
   results.push({ what, figure, note })
-  if (!values.json) console.log(`${what.padEnd(58)} ${String(figure).padStart(9)}  ${note}`)
+  if (!values.json) console.log(`${what.padEnd(58)} ${String(figure).padStart(13)}  ${note}`)
 }
 const x = (value) => `${value.toFixed(2)} x`
 
-try {
-  console.log(
-    `machine: ${cpus()[0].model}, ${cpus().length} threads, Node ${process.versions.node}; ${new Date().toISOString().slice(0, 10)}; best of ${rounds}, interleaved`,
-  )
-  const paths = new Map([['bf16', values.model]])
+/** Every variant quantised once, and what `--with` names; `aqlm...` runs with its int16 tables. */
+let made
+function checkpoints() {
+  if (made) return made
+  made = new Map([['bf16', values.model]])
   for (const [name, flags, file] of VARIANTS) {
     const out = join(work, file)
     fewbit(['quantize', values.model, ...flags, '-o', out])
-    paths.set(name, out)
+    made.set(name, out)
   }
+  for (const given of values.with) made.set(...given.split(/=(.*)/s).slice(0, 2))
+  return made
+}
+
+function decode() {
   for (const count of threads) {
-    const contenders = [...paths].map(([name, path]) => [name, () => speedOf(path, count)])
-    if (values.llama) contenders.push(['llama.cpp q4_0', () => llamaSpeed(paths.get('q4_0'), count)])
+    const contenders = [...checkpoints()].map(([name, path]) => [
+      name,
+      () => speedOf(path, count, name.startsWith('aqlm') ? ['--fast'] : []),
+    ])
+    if (values.llama) contenders.push(['llama.cpp q4_0', () => llamaSpeed(checkpoints().get('q4_0'), count)])
     const best = interleaved(contenders)
     const base = best.get('bf16')
     for (const [name, { prefill, decode, weightBytes }] of best) {
       const limit = weightBytes ? base.weightBytes / weightBytes : undefined
-      const share =
-        limit && name !== 'bf16'
-          ? `${(decode / base.decode).toFixed(2)} x bf16, limit by bytes ${limit.toFixed(2)}: ${((decode / base.decode / limit) * 100).toFixed(0)}%`
-          : ''
-      row(`${name}, ${count} thread(s): decode / prompt tok/s`, `${decode.toFixed(1)} / ${prefill.toFixed(0)}`, share)
+      const ratio = decode / base.decode
+      const share = `${ratio.toFixed(2)} x bf16, limit by bytes ${limit?.toFixed(2)}: ${((ratio / limit) * 100).toFixed(0)}%`
+      row(
+        `${name}, ${count} thread(s): decode / prompt tok/s`,
+        `${decode.toFixed(1)} / ${prefill.toFixed(0)}`,
+        limit && name !== 'bf16' ? share : '',
+      )
     }
     const [ours, theirs] = [best.get('q4_0'), best.get('llama.cpp q4_0')]
     if (theirs)
@@ -131,37 +153,130 @@ try {
         x(ours.decode / theirs.decode),
         x(ours.prefill / theirs.prefill),
       )
-    const wasm = interleaved([
-      ['wasm', () => speedOf(paths.get('q4_0'), count, ['--device', 'wasm'])],
-      ['avx2', () => speedOf(paths.get('q4_0'), count, [], { FEWBIT_ISA: 'avx2' })],
+  }
+}
+
+function wasm() {
+  for (const count of threads) {
+    const path = checkpoints().get('q4_0')
+    const best = interleaved([
+      ['wasm', () => speedOf(path, count, ['--device', 'wasm'])],
+      ['avx2', () => speedOf(path, count, [], { FEWBIT_ISA: 'avx2' })],
     ])
     row(
       `q4_0 decode, WASM against the addon at AVX2, ${count} thread(s)`,
-      x(wasm.get('wasm').decode / wasm.get('avx2').decode),
+      x(best.get('wasm').decode / best.get('avx2').decode),
     )
   }
-  if (values.llama && existsSync(join(values.llama, 'llama-quantize'))) {
-    const f16 = join(work, 'f16.gguf')
-    fewbit(['quantize', values.model, '--method', 'gguf', '--type', 'f16', '-o', f16])
-    for (const type of ['q4_0', 'q8_0', 'q4_k_m']) {
-      const best = { ours: Infinity, theirs: Infinity }
-      for (let r = 0; r < rounds; r++) {
-        const out = join(work, `${type}-${r}.gguf`)
-        best.ours = Math.min(
-          best.ours,
-          fewbit(['quantize', f16, '--method', 'gguf', '--type', type, '-o', out, '--threads', '2']).elapsedMs,
-        )
-        const started = performance.now()
-        run(join(values.llama, 'llama-quantize'), [f16, join(work, 'theirs.gguf'), type.toUpperCase(), '2'])
-        best.theirs = Math.min(best.theirs, performance.now() - started)
-        rmSync(out)
-      }
+}
+
+/** Whole processes on both sides, Node's start included; files are compared. */
+function quantize() {
+  if (!values.llama || !existsSync(join(values.llama, 'llama-quantize'))) return
+  const f16 = join(work, 'f16.gguf')
+  fewbit(['quantize', values.model, '--method', 'gguf', '--type', 'f16', '-o', f16])
+  for (const matrix of values.imatrix ? [undefined, values.imatrix] : [undefined]) {
+    for (const type of QUANTISED) {
+      if (type.startsWith('iq2') && !matrix) continue
+      const [ours, theirs] = [join(work, 'ours.gguf'), join(work, 'theirs.gguf')]
+      const flags = matrix ? ['--imatrix', matrix] : []
+      const best = interleaved([
+        [
+          'ours',
+          () => ({
+            speed:
+              1 /
+              millisecondsOf(() =>
+                fewbit([
+                  'quantize',
+                  f16,
+                  '--method',
+                  'gguf',
+                  '--type',
+                  type,
+                  ...flags,
+                  '-o',
+                  ours,
+                  '--threads',
+                  '2',
+                  '--force',
+                ]),
+              ),
+          }),
+        ],
+        [
+          'theirs',
+          () => ({
+            speed:
+              1 /
+              millisecondsOf(() =>
+                run(join(values.llama, 'llama-quantize'), [...flags, f16, theirs, type.toUpperCase(), '2']),
+              ),
+          }),
+        ],
+      ])
+      const isEqual = spawnSync('cmp', ['-s', ours, theirs]).status === 0
       row(
-        `quantising ${type} against llama-quantize, 2 threads`,
-        x(best.theirs / best.ours),
-        `${(bytesOf(f16) / 1e3 / best.ours).toFixed(0)} MB/s of f16`,
+        `quantising ${type}${matrix ? ' with a matrix' : ''} against llama-quantize, 2 threads`,
+        x(best.get('ours').speed / best.get('theirs').speed),
+        `${(1 / best.get('ours').speed / 1000).toFixed(2)} s; files ${isEqual ? 'equal' : 'DIFFER'}`,
       )
     }
+  }
+}
+
+function convert() {
+  const file = join(work, 'bf16.gguf')
+  const copy = join(work, 'copy')
+  const size = bytesOf(values.model)
+  const best = interleaved([
+    [
+      'folder to GGUF',
+      () => ({
+        speed:
+          size / millisecondsOf(() => fewbit(['convert', values.model, '--to', 'gguf:bf16', '-o', file, '--force'])),
+      }),
+    ],
+    [
+      'GGUF to folder',
+      () => ({
+        speed:
+          size /
+          millisecondsOf(() => fewbit(['convert', file, '--to', 'float:bf16', '-o', join(work, 'folder'), '--force'])),
+      }),
+    ],
+    ['cp', () => ({ speed: size / millisecondsOf(() => copyFileSync(file, copy)) })],
+  ])
+  for (const [name, { speed }] of best)
+    row(
+      `${name}, ${(size / 1e6).toFixed(0)} MB`,
+      `${(speed / 1e3).toFixed(0)} MB/s`,
+      name === 'cp' ? '' : `${((speed / best.get('cp').speed) * 100).toFixed(0)}% of cp`,
+    )
+}
+
+function memory() {
+  for (const [name, flags] of VARIANTS) {
+    const { stderr } = spawnSync(
+      '/usr/bin/time',
+      ['-f', '%M', process.execPath, CLI, 'quantize', values.model, ...flags, '-o', join(work, 'peak.gguf'), '--force'],
+      { encoding: 'utf8' },
+    )
+    const kilobytes = Number(stderr?.trim().split('\n').at(-1))
+    if (kilobytes > 0) row(`peak memory of quantising ${name}`, `${(kilobytes / 1024).toFixed(0)} MiB`)
+    rmSync(join(work, 'peak.gguf'), { recursive: true, force: true })
+  }
+}
+
+const SECTIONS = { decode, wasm, quantize, convert, memory }
+
+try {
+  console.log(
+    `machine: ${cpus()[0].model}, ${cpus().length} threads, Node ${process.versions.node}; ${new Date().toISOString().slice(0, 10)}; best of ${rounds}, interleaved`,
+  )
+  for (const name of values.only.split(',')) {
+    if (!SECTIONS[name]) throw new Error(`--only: there is no section "${name}": ${Object.keys(SECTIONS).join(', ')}`)
+    SECTIONS[name]()
   }
   if (values.json) console.log(JSON.stringify(results))
 } finally {
