@@ -98,6 +98,7 @@
   FB_UNITS(fb_ranges)                           \
   FB_UNITS(fb_quotients)                        \
   FB_UNITS(fb_float8)                           \
+  FB_UNITS(fb_quantized_inputs)                 \
   FB_UNITS(fb_gguf_quantize)                    \
   FB_UNITS(fb_gguf_pack)                        \
   FB_UNITS(fb_gguf_unpack)                      \

@@ -1,6 +1,6 @@
 // Linears of a plan: one region over the panels of all outputs that read the same x.
 #include "engine.h"
-#include "input.h"
+#include "../quantized-input.h"
 
 namespace fb {
 namespace {

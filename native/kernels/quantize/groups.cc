@@ -3,6 +3,7 @@
 #include "../arithmetic.h"
 #include "../exports.h"
 #include "../float8.h"
+#include "../quantized-input.h"
 
 namespace {
 
@@ -152,5 +153,23 @@ FB_EXPORT double fb_quotients(const double* args) {
   const int arithmetic = static_cast<int>(params[4]);
   if (static_cast<int>(params[5]) == AWAY) quotients<AWAY>(arithmetic, c, from, to);
   else quotients<EVEN>(arithmetic, c, from, to);
+  return 0;
+}
+
+/**
+ * Units are runs; equal to src/weights/quantized-input.ts. inputs: x F32 [count], scale F32 [runs], 0 for a run that stays as it is; outputs:
+ * F32 [count]; params: runs, count, values of a run, type of the input.
+ */
+FB_EXPORT double fb_quantized_inputs(const double* args) {
+  const size_t from = static_cast<size_t>(args[0]), to = static_cast<size_t>(args[1]);
+  const float *x = fb::pointer<const float>(args[2]), *scale = fb::pointer<const float>(args[3]);
+  float* y = fb::pointer<float>(args[4]);
+  const size_t count = static_cast<size_t>(args[6]), size = static_cast<size_t>(args[7]);
+  const fb::InputType type = static_cast<fb::InputType>(static_cast<int>(args[8]));
+  for (size_t run = from; run < to; run++) {
+    const size_t first = run * size, length = fb::min(size, count - first);
+    if (scale[run] == 0) fb::copy(y + first, x + first, length * sizeof(float));
+    else fb::quantize_input(x + first, y + first, length, scale[run], type);
+  }
   return 0;
 }

@@ -4,12 +4,12 @@ import { DTYPE_BYTES, elementCount, type RawTensor } from '../../core/dtypes.ts'
 import { BugError } from '../../core/errors.ts'
 import { toFloat32 } from '../../core/half.ts'
 import { DECODE_TYPES, DECODE_UNIT, decodeCall, ZERO_KINDS } from '../../weights/decode-kernel.ts'
+import { INPUT_TYPES, inputOf } from '../../weights/quantized-input.ts'
 import {
   type AdditiveScheme,
   type AffineScheme,
   groupsFollowRows,
   type LookupScheme,
-  type QuantizedInput,
   type SuperblockScheme,
 } from '../../weights/scheme.ts'
 import { E2M1_VALUES, IQ4_VALUES } from '../../weights/superblock/four-bits.ts'
@@ -33,9 +33,6 @@ export interface PreparedParameter {
   /** Its input is quantised first: the scale, and the type by its place in INPUT_TYPES. */
   readonly input?: { readonly scale: number; readonly type: number }
 }
-
-/** Types of quantised inputs, in the order of native/kernels/engine/input.h. */
-const INPUT_TYPES: readonly QuantizedInput['type'][] = ['int8', 'e4m3fn', 'e5m2', 'e4m3fnuz']
 
 const SCHEMES = { F32: 0, F16: 1, BF16: 2, affine: 3, lookup: 4, additive: 5, levels: 9 } as const
 /** Superblocks that have tiles of their own. */
@@ -153,9 +150,9 @@ class Preparation {
   }
 
   private quantizedInput(): PreparedParameter['input'] {
-    const { scheme } = this.weight
-    if ((scheme.kind !== 'affine' && scheme.kind !== 'lookup') || !scheme.input) return undefined
-    return { scale: toFloat32(part(this.weight, 'inputScale'))[0], type: INPUT_TYPES.indexOf(scheme.input.type) }
+    const input = inputOf(this.weight.scheme)
+    if (!input) return undefined
+    return { scale: toFloat32(part(this.weight, 'inputScale'))[0], type: INPUT_TYPES.indexOf(input.type) }
   }
 
   private async rowAbsmax(): Promise<PreparedParameter['int8']> {

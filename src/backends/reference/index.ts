@@ -1,13 +1,14 @@
 // The reference backend: interprets a plan step by step with ops.ts. Slow and exact; every other backend is measured against it.
 import { BugError } from '../../core/errors.ts'
+import { toFloat32 } from '../../core/half.ts'
 import type { Graph, Node } from '../../graph/types.ts'
-import { decode, type QuantizedWeight } from '../../weights/weight.ts'
+import { inputOf, quantizedInput } from '../../weights/quantized-input.ts'
+import { decode, part, type QuantizedWeight } from '../../weights/weight.ts'
 import { checkPositions, positionLimit } from '../batch.ts'
 import { LengthMemory, ropeRows } from '../rope-table.ts'
 import type { Backend, CompileOptions, Executable, RowBatch, WeightLoader } from '../types.ts'
 import { int8Linear } from './int8-linear.ts'
 import { activate, attend, layerNorm, linear, rmsNorm, rope } from './ops.ts'
-import { quantizedInput } from './quantized-input.ts'
 
 /** Keys and values of one sequence and layer, growing by position. */
 interface Cache {
@@ -107,7 +108,7 @@ class ReferenceExecutable implements Executable {
     const [n, k] = weight.shape
     if (weight.scheme.kind === 'affine' && weight.scheme.activations)
       return int8Linear(x, rows, weight, bias, this.options.int8OutputScale)
-    return linear(quantizedInput(x, weight), rows, this.decoded[node.weight], n, k, bias)
+    return linear(seenBy(weight, x), rows, this.decoded[node.weight], n, k, bias)
   }
 
   private attention(node: Extract<Node, { op: 'attention' }>, batch: RowBatch): Float32Array {
@@ -199,6 +200,12 @@ class ReferenceExecutable implements Executable {
 export interface ReferenceOptions {
   /** LLM.int8: BITSANDBYTES_CPU_OUTPUT_SCALE where results of the reference's CPU code are to be repeated. */
   readonly int8OutputScale?: number
+}
+
+/** x as the linear with this weight sees it: itself where its input is not quantised. */
+function seenBy(weight: QuantizedWeight, x: Float32Array): Float32Array {
+  const input = inputOf(weight.scheme)
+  return input ? quantizedInput(x, input.type, toFloat32(part(weight, 'inputScale'))[0]) : x
 }
 
 /** Opens the reference backend. */

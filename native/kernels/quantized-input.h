@@ -1,7 +1,7 @@
-// Inputs of linears that are quantised with one scale for all values (src/backends/reference/quantized-input.ts): x becomes
+// Inputs of linears that are quantised with one scale for all values (src/weights/quantized-input.ts): x becomes
 // scale * nearest(x / scale), nearest of int8 or of an 8-bit float. No branches: the loop becomes vectors.
 #pragma once
-#include "../float8.h"
+#include "float8.h"
 
 namespace fb {
 
