@@ -5,7 +5,7 @@ import { type CalibrationFile, readCalibration } from '../calibrate/samples.ts'
 import type { ByteSource } from '../checkpoint/types.ts'
 import { ConfigError, FewbitError, UnsupportedError } from '../core/errors.ts'
 import type { WorkOptions } from '../core/events.ts'
-import type { CalibrationRules } from '../methods/calibration.ts'
+import { blockMethod, type CalibrationRules } from '../methods/calibration.ts'
 import type { Method } from '../methods/types.ts'
 import type { ModelSource } from '../models/source.ts'
 import type { CalibrationSetup } from '../quantize/calibrated.ts'
@@ -40,9 +40,10 @@ export async function calibrationFor(
   request: CalibrationRequest | undefined,
   options: CalibrationDevice,
 ): Promise<CalibrationSetup | undefined> {
-  if (!method.block) {
+  const block = blockMethod(method, config)
+  if (!block) {
     if (!request) return undefined
-    throw new ConfigError(`Calibration data was given, but ${method.name} uses none`, {
+    throw new ConfigError(`Calibration data was given, but ${method.name} uses none here`, {
       key: 'calibration',
       method: method.name,
     })
@@ -53,7 +54,7 @@ export async function calibrationFor(
       method: method.name,
       hint: '--calibration FILE (.txt, .json, .jsonl or .parquet)',
     })
-  const { ids, summary } = await calibrationIds(source, request, method.block.data(config))
+  const { ids, summary } = await calibrationIds(source, request, block.data(config))
   options.onEvent?.({ event: 'step', name: summary })
   const { device, threads } = options
   return { ids, backend: await openBackend(device), threads, memoryBytes: request.memoryBytes }

@@ -5,6 +5,7 @@ import { ConfigError, UnsupportedError } from '../core/errors.ts'
 import type { WorkOptions } from '../core/events.ts'
 import { type PlainObject, parseJsonObject, toPlain } from '../core/json.ts'
 import type { GenerationSettings } from '../generate/config.ts'
+import { blockMethod } from '../methods/calibration.ts'
 import type { QuantizationConfig } from '../methods/configs.ts'
 import { castSource } from '../models/cast.ts'
 import { ggufView } from '../models/gguf/view.ts'
@@ -55,7 +56,7 @@ export function floatDtype(name: string): FloatDType {
 export async function withQuantization(source: ModelSource, config: QuantizationConfig): Promise<OpenedModel> {
   const { method } = config
   if (source.method) return checkSameMethod(source, source.method.name, config)
-  if (method.block)
+  if (blockMethod(method, config.parse()))
     throw new UnsupportedError(
       `${method.name} cannot quantise while loading: it works through calibration data first`,
       {

@@ -9,7 +9,7 @@ import { defaultThreads, type ModelLocation, type OutputLocation, openPath, outp
 import { floatDtype, openModel } from './open.ts'
 
 export interface QuantizePretrainedOptions extends WorkOptions {
-  /** For methods that need data (AWQ, AQLM). */
+  /** For methods that need data (AWQ, AQLM, activations of Quanto). */
   readonly calibration?: CalibrationRequest
   /** Casts floats first: `float32`, `float16`, `bfloat16`. */
   readonly dtype?: string

@@ -37,8 +37,11 @@ export class PieceRunner {
   readonly options: RunnerOptions
   /** Rows of all batches. */
   readonly rows: number
+  /** Tokens of a sequence. */
+  readonly length: number
   constructor(options: RunnerOptions) {
     this.options = options
+    this.length = options.batches[0].slots.lastIndexOf(0) + 1
     this.rows = options.batches.reduce((sum, { ids }) => sum + ids.length, 0)
   }
 

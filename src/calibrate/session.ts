@@ -39,7 +39,7 @@ export interface SessionOptions extends WorkOptions {
 interface Open {
   readonly layer: number
   readonly block: SessionBlock<unknown>
-  readonly results: AsyncIterator<BlockResult>
+  readonly results: AsyncGenerator<BlockResult, Activations | undefined, undefined>
 }
 
 export class BlockSession<C, S> {
@@ -95,19 +95,20 @@ export class BlockSession<C, S> {
     this.inputs ??= await this.embed()
     for (; this.at < layer; this.at++) await this.leave()
     this.first ??= layer
-    const finished = await this.finishedOf(layer)
-    const block = new SessionBlock<S>(
-      layer,
-      this.pieces,
-      this.inputs,
-      finished,
-      this.model,
-      this.options,
-      (share, fields) => this.progress(layer + share, layer, fields ?? {}),
-    )
-    const results = this.method.quantize(block, this.config)[Symbol.asyncIterator]()
-    this.open = { layer, block, results }
+    this.open = await this.begin(layer)
     this.progress(layer, layer, {})
+  }
+
+  private async begin(layer: number): Promise<Open> {
+    const block = await this.blockAt(layer)
+    return { layer, block, results: this.method.quantize(block, this.config) }
+  }
+
+  private async blockAt(layer: number): Promise<SessionBlock<S>> {
+    const finished = await this.finishedOf(layer)
+    return new SessionBlock<S>(layer, this.pieces, this.inputs!, finished, this.model, this.options, (share, fields) =>
+      this.progress(layer + share, layer, fields ?? {}),
+    )
   }
 
   /** The values before the first block. */
@@ -121,32 +122,27 @@ export class BlockSession<C, S> {
 
   /** From the inputs of the current block to those of the next. */
   private async leave(): Promise<void> {
-    const block =
-      this.open?.block ??
-      new SessionBlock(
-        this.at,
-        this.pieces,
-        this.inputs!,
-        await this.finishedOf(this.at),
-        this.model,
-        this.options,
-        () => {},
-      )
-    const weights = new Map(block.finished)
-    if (this.open) {
-      // What is left of the generator: its clean-up, or tensors that nobody asked for.
-      for (let step = await this.open.results.next(); !step.done; step = await this.open.results.next())
-        this.results.set(step.value.path, step.value.weight)
-    }
-    for (const [path, weight] of this.results) weights.set(path, weight)
-    const [next] = await block.record({
-      to: [block.output],
-      weights: this.method.feeds === 'quantized' ? weights : undefined,
-    })
+    const { feeds } = this.method
+    const open = this.open ?? (feeds === 'returned' ? await this.begin(this.at) : undefined)
+    const block = open?.block ?? (await this.blockAt(this.at))
+    const returned = open && (await this.drain(open))
+    const weights = new Map([...block.finished, ...this.results])
+    const recorded = async () =>
+      (await block.record({ to: [block.output], weights: feeds === 'quantized' ? weights : undefined }))[0]
+    const next = returned ?? (await recorded())
     await this.inputs!.release()
     this.inputs = next
     this.open = undefined
     this.results.clear()
+  }
+
+  /** What is left of the generator: its clean-up, or tensors that nobody asked for. */
+  private async drain({ results }: Open): Promise<Activations | undefined> {
+    for (;;) {
+      const step = await results.next()
+      if (step.done) return step.value
+      this.results.set(step.value.path, step.value.weight)
+    }
   }
 
   private async finishedOf(layer: number): Promise<Map<string, QuantizedWeight>> {
@@ -189,6 +185,7 @@ class SessionBlock<S> implements CalibrationBlock<S> {
   readonly tensors: readonly BlockTensor<S>[]
   readonly finished: ReadonlyMap<string, QuantizedWeight>
   readonly inputs: Activations
+  readonly length: number
   readonly kernels: QuantizerKernels | undefined
   readonly signal: AbortSignal | undefined
   readonly progress: CalibrationBlock<S>['progress']
@@ -214,6 +211,7 @@ class SessionBlock<S> implements CalibrationBlock<S> {
     this.tensors = graph.parameters.flatMap(({ path }) => model.tensors.get(path) ?? [])
     this.finished = finished
     this.inputs = inputs
+    this.length = options.runner.length
     this.kernels = options.kernels
     this.signal = options.signal
     this.warn = options.warn

@@ -2,6 +2,7 @@
 import type { CalibrationRequest } from '../api/calibration.ts'
 import { tokenizerOf } from '../api/tokenizer.ts'
 import { UsageError } from '../core/errors.ts'
+import { blockMethod } from '../methods/calibration.ts'
 import type { Method } from '../methods/types.ts'
 import type { ModelSource } from '../models/source.ts'
 import { byteSize, wholeNumber } from './options.ts'
@@ -9,7 +10,10 @@ import type { Output } from './output.ts'
 import { CALIBRATION_CHATS } from './paths.ts'
 
 export const CALIBRATION_OPTIONS = [
-  { flags: '--calibration <file>', description: 'data for AWQ, AQLM: .txt, .json, .jsonl or .parquet' },
+  {
+    flags: '--calibration <file>',
+    description: 'data for AWQ, AQLM, activations of Quanto: .txt, .json, .jsonl or .parquet',
+  },
   {
     flags: '--calibration-length <n>',
     description: 'tokens of a block (default 512)',
@@ -32,15 +36,19 @@ export const CALIBRATION_OPTIONS = [
 export async function calibrationRequest(
   source: ModelSource,
   method: Method,
+  config: unknown,
   options: Readonly<Record<string, unknown>>,
   output: Output,
 ): Promise<CalibrationRequest | undefined> {
   const given = ['calibration', 'calibrationLength', 'calibrationSamples', 'truncate', 'memory'].filter(
     (name) => options[name] !== undefined,
   )
-  if (!method.block) {
+  if (!blockMethod(method, config)) {
     if (given.length === 0) return undefined
-    throw new UsageError(`${method.name} uses no calibration data`, { flags: given, hint: 'fewbit methods' })
+    throw new UsageError(`${method.name} uses no calibration data${method.block ? ' with these settings' : ''}`, {
+      flags: given,
+      hint: method.block ? `docs/methods/${method.name}.md` : 'fewbit methods',
+    })
   }
   return {
     file:

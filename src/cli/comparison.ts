@@ -14,6 +14,7 @@ import { evaluatePerplexity } from '../evaluate/perplexity.ts'
 import { planWindows, type Window } from '../evaluate/recipes.ts'
 import { idsForRecipe } from '../evaluate/text.ts'
 import { generate } from '../generate/generate.ts'
+import { blockMethod } from '../methods/calibration.ts'
 import { methodNamed } from '../methods/index.ts'
 import type { MethodFlags } from '../methods/types.ts'
 import type { ModelSource } from '../models/source.ts'
@@ -158,7 +159,7 @@ async function variantRow(variant: Variant, float: ModelSource, bench: Bench): P
   const store = await outputStore(out, { force: false, single: out.endsWith('.gguf') })
   const kernels = await openQuantizers(device, { threads, signal })
   const config = method.parseConfig(method.fromFlags(variant.flags))
-  const data = method.block ? { file: CALIBRATION_CHATS, samples: variant.samples } : undefined
+  const data = blockMethod(method, config) ? { file: CALIBRATION_CHATS, samples: variant.samples } : undefined
   const calibration = await calibrationFor(float, method, config, data, { device, threads, signal })
   const { elapsedMs } = await quantizeModel(float, method, config, store, { kernels, calibration, signal })
   const source = await openSource(out, output)

@@ -91,6 +91,13 @@ function moved(
   return edited as unknown as Node
 }
 
+/** Paths of the parameters that lie in decoder blocks, block by block. */
+export function blockParameters(graph: Graph): string[] {
+  return blockSpans(graph).flatMap(({ input, output }) =>
+    cutGraph(graph, [input], [output]).graph.parameters.map(({ path }) => path),
+  )
+}
+
 /** Where a decoder block begins and ends, as nodes of the whole graph. */
 export interface BlockSpan {
   readonly input: number

@@ -51,6 +51,8 @@ export interface CalibrationBlock<S = unknown> {
   readonly finished: ReadonlyMap<string, QuantizedWeight>
   /** What comes into the block. */
   readonly inputs: Activations
+  /** Tokens of a sequence: a batch of values holds whole sequences, one after another. */
+  readonly length: number
   /** The original weight, in its stored dtype (or that of `--dtype`). */
   load(path: string): Promise<RawTensor>
   /** Computes as precisely as float32 and hands over the values of each batch; `values[i]` belongs to `to[i]` and lives until the next batch. */
@@ -89,10 +91,20 @@ export interface CalibrationRules {
 /** What a method of scope `block` adds to its record. */
 export interface BlockMethod<C = unknown, S = unknown> {
   data(config: C): CalibrationRules
-  /** Whose outputs the next block sees: the original block's, or those of the block as it was quantised. */
-  readonly feeds: 'original' | 'quantized'
+  /** False for a config whose tensors need no data: they are then quantised one by one. Absent: all need it. */
+  isNeeded?(config: C): boolean
+  /** What the next block sees: the outputs of the original block, of the block as it was quantised, or what `quantize` returns. */
+  readonly feeds: 'original' | 'quantized' | 'returned'
   /** What the config says of the search and no file stores; with the data it decides the result, for resuming. */
   fingerprint?(config: C): unknown
-  /** Quantises one block; every tensor is given once, as soon as it is finished. */
-  quantize(block: CalibrationBlock<S>, config: C): AsyncIterable<BlockResult>
+  /** Quantises one block; every tensor is given once, as soon as it is finished. Returns the block's outputs where it feeds them. */
+  quantize(block: CalibrationBlock<S>, config: C): AsyncGenerator<BlockResult, Activations | undefined, undefined>
+}
+
+/** How a method calibrates with this config; undefined where that needs no data. */
+export function blockMethod<C, S>(
+  { block }: { readonly block?: BlockMethod<C, S> },
+  config: C,
+): BlockMethod<C, S> | undefined {
+  return block?.isNeeded?.(config) === false ? undefined : block
 }

@@ -10,8 +10,8 @@ import { type FloatDType, isFloat } from '../core/dtypes.ts'
 import { BugError } from '../core/errors.ts'
 import type { WorkOptions } from '../core/events.ts'
 import { castTensor } from '../core/half.ts'
-import { blockSpans, cutGraph } from '../graph/cut.ts'
-import type { BlockTensor } from '../methods/calibration.ts'
+import { blockParameters } from '../graph/cut.ts'
+import { type BlockTensor, blockMethod } from '../methods/calibration.ts'
 import type { Method, NamedTensor, QuantizationPlan, QuantizerKernels, TensorInfo } from '../methods/types.ts'
 import { type ModelSource, readFloatWeight } from '../models/source.ts'
 import { denseWeight, type QuantizedWeight } from '../weights/weight.ts'
@@ -59,12 +59,13 @@ export function calibratedJobs(work: CalibratedWork): Calibrated {
   const jobs = new Map<string, CalibrateJob>()
   for (const [path, item] of items) {
     const { info, step } = item
+    const { dtype = info.dtype } = options
     const adjusted = { name: info.name, dtype: adjustedDtype(item, options), shape: info.shape }
     jobs.set(info.name, {
       action: 'calibrate',
       name: info.name,
       inputBytes: source.checkpoint.tensors.get(info.name)!.byteLength,
-      outputs: step.action === 'quantize' ? method.stored.outputs?.(info, step.settings) : [adjusted],
+      outputs: step.action === 'quantize' ? method.stored.outputs?.({ ...info, dtype }, step.settings) : [adjusted],
       run: async () => stored(await session!.take(path), item, method, options),
     })
   }
@@ -92,11 +93,9 @@ function itemsByPath({ source, infos, plan }: CalibratedWork): ReadonlyMap<strin
     if (info.path !== undefined && step.action !== 'keep') planned.set(info.path, { info, step })
   })
   const items = new Map<string, Item>()
-  for (const { input, output } of blockSpans(source.graph)) {
-    for (const { path } of cutGraph(source.graph, [input], [output]).graph.parameters) {
-      const item = planned.get(path)
-      if (item) items.set(path, item)
-    }
+  for (const path of blockParameters(source.graph)) {
+    const item = planned.get(path)
+    if (item) items.set(path, item)
   }
   return items
 }
@@ -146,7 +145,8 @@ function openSession(
 ): BlockSession<unknown, unknown> {
   const { source, method, config, options } = work
   const { calibration, kernels, signal, onEvent, warn = () => {} } = options
-  if (!calibration || !method.block) throw new BugError(`${method.name} cannot calibrate: it was given no data`)
+  const block = blockMethod(method, config)
+  if (!calibration || !block) throw new BugError(`${method.name} cannot calibrate: it was given no data`)
   const { backend, threads, memoryBytes = DEFAULT_MEMORY_BYTES } = calibration
   const pool = new ActivationPool(memoryBytes, output.scratch)
   const batches = sequenceBatches(calibration.ids)
@@ -170,5 +170,5 @@ function openSession(
       return written && restored(item, work, written)
     },
   }
-  return new BlockSession(model, method.block, config, { runner, kernels, warn, onEvent, signal })
+  return new BlockSession(model, block, config, { runner, kernels, warn, onEvent, signal })
 }

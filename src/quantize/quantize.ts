@@ -12,6 +12,7 @@ import { UnsupportedError } from '../core/errors.ts'
 import type { WorkOptions } from '../core/events.ts'
 import type { JsonObject } from '../core/json.ts'
 import { VERSION } from '../core/version.ts'
+import { blockMethod } from '../methods/calibration.ts'
 import { methods } from '../methods/index.ts'
 import type { Method, QuantizationPlan, QuantizerKernels, TensorInfo } from '../methods/types.ts'
 import { withDtype } from '../models/cast.ts'
@@ -106,7 +107,7 @@ export async function quantizeModel(
     options.maxShardBytes,
     method.fingerprint?.(config),
     options.calibration && (await idsHash(options.calibration)),
-    method.block?.fingerprint?.(config),
+    blockMethod(method, config)?.fingerprint?.(config),
     jobs.map((job) => [job.name, job.action, outputsOf(job)]),
   ])
   const { onEvent, signal } = options
@@ -173,7 +174,8 @@ async function planSafetensors(
   const { floatDtype } = method
   const dtype = floatDtype ?? options.dtype
   const calibrated =
-    method.block && calibratedJobs({ source, infos, method, config, plan, options: { ...options, dtype } })
+    blockMethod(method, config) &&
+    calibratedJobs({ source, infos, method, config, plan, options: { ...options, dtype } })
   const jobs = quantizeJobs(checkpoint, infos, method, plan, {
     ...options,
     dtype,

@@ -7,6 +7,7 @@ import { saveUnchanged } from '../../src/convert/save.ts'
 import { elementCount, isFloat } from '../../src/core/dtypes.ts'
 import { FewbitError } from '../../src/core/errors.ts'
 import { fromFloat32 } from '../../src/core/half.ts'
+import { blockMethod } from '../../src/methods/calibration.ts'
 import { QuantizationConfig } from '../../src/methods/configs.ts'
 import { methods, registerMethod } from '../../src/methods/index.ts'
 import type { Method, Variant } from '../../src/methods/types.ts'
@@ -48,7 +49,7 @@ for (const method of methods())
 describe.each(walkable.map((method) => [method.name, method] as const))('%s', (_name, method) => {
   const walked = new Walked()
   const cases = variantsOf(method).flatMap((variant, i) =>
-    (isFull || (!method.block && i < CROSSING) ? sizes : [SIZES.whole]).map(
+    (isFull || (method.capabilities.calibration !== 'required' && i < CROSSING) ? sizes : [SIZES.whole]).map(
       (size) => [variant.name, size.name, variant, size] as const,
     ),
   )
@@ -135,7 +136,7 @@ function walk(method: Method, variant: Variant, size: Size, walked: Walked): voi
 
   walks('quantised while loading it is what the file holds', async () => {
     const config = new QuantizationConfig(method, variant.options)
-    if (method.block) {
+    if (blockMethod(method, config.parse())) {
       await expect(openModel(float).then((model) => withQuantization(model, config))).rejects.toThrow(
         'calibration data',
       )

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { writeJson } from '../../src/core/json.ts'
+import { blockMethod } from '../../src/methods/calibration.ts'
 import { methods } from '../../src/methods/index.ts'
 import type { Method } from '../../src/methods/types.ts'
 import { CLI, ensureBuilt, fewbit, ROOT } from '../support/cli.ts'
@@ -29,9 +30,9 @@ const TIMEOUT_MS = 600_000
 
 /** Methods that need data get a small model: their work is long enough. */
 function argumentsOf(method: Method, out: string): string[] {
-  const config = writeJson(method.fromFlags(variantsOf(method)[0].options))
-  const base = ['--method', method.name, '--config', config, '-o', out, '--json', '--threads', '2']
-  if (!method.block) return ['quantize', join(ROOT, 'models/stories-7m'), ...base]
+  const config = method.fromFlags(variantsOf(method)[0].options)
+  const base = ['--method', method.name, '--config', writeJson(config), '-o', out, '--json', '--threads', '2']
+  if (!blockMethod(method, method.parseConfig(config))) return ['quantize', join(ROOT, 'models/stories-7m'), ...base]
   const data = join(cwd, 'data.jsonl')
   const random = seeded(3)
   const line = () => JSON.stringify({ input_ids: Array.from({ length: 32 }, () => Math.floor(random() * 90)) })

@@ -3,6 +3,7 @@ import { rowsOf } from '../../src/backends/batch.ts'
 import { openBackend } from '../../src/backends/index.ts'
 import type { CompileOptions, Executable, RowBatch } from '../../src/backends/types.ts'
 import type { ModelSource } from '../../src/models/source.ts'
+import { inputOf } from '../../src/weights/quantized-input.ts'
 import type { QuantizedWeight } from '../../src/weights/weight.ts'
 import { type Device, openDevice } from './devices.ts'
 import { CODE_STEP, FAST, KERNEL } from './tolerances.ts'
@@ -19,8 +20,9 @@ export function exactnessOf(weights: readonly QuantizedWeight[]): Exactness {
   const coded = weights.flatMap(({ scheme }) =>
     scheme.kind === 'affine' && scheme.activations ? [scheme.activations] : [],
   )
+  const hasCodes = coded.length > 0 || weights.some(({ scheme }) => inputOf(scheme))
   const isRowwise = coded.every(({ outlierThreshold }) => outlierThreshold === 0)
-  return { kernel: coded.length > 0 ? CODE_STEP : KERNEL, fast: FAST, isRowwise }
+  return { kernel: hasCodes ? CODE_STEP : KERNEL, fast: FAST, isRowwise }
 }
 
 /** Rows of a prompt: more than a slice of 8 and a panel of 16, not a multiple of either. */

@@ -4,7 +4,7 @@ import { openModel } from '../../src/api/open.ts'
 import { openBackend, openQuantizers } from '../../src/backends/index.ts'
 import type { FileSet } from '../../src/checkpoint/types.ts'
 import type { QuantizerKernels } from '../../src/core/kernels.ts'
-import type { CalibrationRules } from '../../src/methods/calibration.ts'
+import { blockMethod, type CalibrationRules } from '../../src/methods/calibration.ts'
 import { QuantizationConfig } from '../../src/methods/configs.ts'
 import type { Method, StoredReader, Variant } from '../../src/methods/types.ts'
 import { type ModelSource, readTensor } from '../../src/models/source.ts'
@@ -21,7 +21,7 @@ export const isFull: boolean = process.env.FEWBIT_CONFORMANCE === 'full'
  * kernels with each other only.
  */
 export async function quickKernels(method: Method): Promise<QuantizerKernels | undefined> {
-  return isFull || !method.block ? undefined : openQuantizers('cpu', { threads: 2 })
+  return isFull || method.capabilities.calibration !== 'required' ? undefined : openQuantizers('cpu', { threads: 2 })
 }
 
 /** The variants of a record; where it lists none, `--bits` for each width that it claims. */
@@ -57,7 +57,8 @@ export async function quantise(
     return step.action === 'quantize' ? [[name, step.settings] as const] : []
   })
   const output = memoryOutput(method.container === 'gguf' ? 'model.gguf' : undefined)
-  const calibration = method.block && (await calibrationOf(source, method.block.data(config)))
+  const block = blockMethod(method, config)
+  const calibration = block && (await calibrationOf(source, block.data(config)))
   const result = await quantizeModel(source, method, config, output, { kernels, calibration })
   await source.checkpoint.close()
   return { result, saved: output.saved, files: output.files, settings: new Map(settings) }

@@ -147,7 +147,7 @@ export default command({
     try {
       const { device, threads } = deviceOf(options)
       const work = { device, threads, signal, onEvent: output.event }
-      const request = await calibrationRequest(source, method, options, output)
+      const request = await calibrationRequest(source, method, config, options, output)
       const store = await outputStore(out, { force: Boolean(options.force), single, source: modelPath(args[0]!) })
       const result = await quantizeModel(source, method, config, store, {
         ...(await quantizeOptions(source, method, options)),

@@ -1,8 +1,8 @@
 // AQLM block by block: the linears of a block in the order in which values flow through it, each on inputs that have gone through
 // everything quantised before it.
-import type { Graph } from '../../graph/types.ts'
 import type { QuantizedWeight } from '../../weights/weight.ts'
-import type { BlockMethod, BlockResult, BlockTensor, CalibrationBlock } from '../calibration.ts'
+import type { BlockMethod, BlockResult, CalibrationBlock } from '../calibration.ts'
+import { linearGroups } from '../linear-groups.ts'
 import type { Aqlm } from './config.ts'
 import { estimateSeconds } from './estimate.ts'
 import { SecondMoment } from './moment.ts'
@@ -12,26 +12,6 @@ import { type AqlmSettings, quantizeTensor } from './quantize.ts'
 const CALIBRATION_LENGTH = 512
 
 type Block = CalibrationBlock<AqlmSettings>
-
-/** Linears that read the same values, and the node of those. */
-interface Group {
-  readonly x: number
-  readonly tensors: readonly BlockTensor<AqlmSettings>[]
-}
-
-/** The tensors of a block by the values that they read, in the order of the graph. */
-function groupsOf(graph: Graph, tensors: Block['tensors']): Group[] {
-  const groups = new Map<number, BlockTensor<AqlmSettings>[]>()
-  for (const node of graph.nodes) {
-    if (node.op !== 'linear') continue
-    const tensor = tensors.find(({ path }) => path === graph.parameters[node.weight].path)
-    if (!tensor) continue
-    const group = groups.get(node.x)
-    if (group) group.push(tensor)
-    else groups.set(node.x, [tensor])
-  }
-  return [...groups].map(([x, list]) => ({ x, tensors: list }))
-}
 
 /** H of the values at node `x`, with the block quantised as far as it is. */
 async function momentAt(block: Block, x: number, weights: ReadonlyMap<string, QuantizedWeight>): Promise<Float32Array> {
@@ -58,11 +38,12 @@ async function announce(block: Block): Promise<void> {
   block.progress(0, { estimatedSeconds: Math.ceil(seconds) })
 }
 
-async function* quantize(block: Block): AsyncIterable<BlockResult> {
+async function* quantize(block: Block): AsyncGenerator<BlockResult> {
   if (block.layer === 0) await announce(block)
   const weights = new Map(block.finished)
   let done = 0
-  for (const { x, tensors } of groupsOf(block.graph, block.tensors)) {
+  for (const { x, linears } of linearGroups(block.graph, block.tensors)) {
+    const tensors = linears.map(({ tensor }) => tensor)
     const left = tensors.filter(({ path }) => !block.finished.has(path))
     done += tensors.length - left.length
     if (left.length === 0) continue

@@ -30,7 +30,7 @@ const NOT_CLIPPED = ['q_', 'k_', 'query', 'key', 'Wqkv']
 type Block = CalibrationBlock<AwqSettings>
 
 /** Quantises a block; all its tensors are known only when the search is over. */
-export async function* quantizeBlock(block: Block, config: Awq): AsyncIterable<BlockResult> {
+export async function* quantizeBlock(block: Block, config: Awq): AsyncGenerator<BlockResult> {
   const search = new BlockSearch(block, config)
   await search.run()
   for (const { path } of block.tensors) yield { path, weight: await search.result(path) }
