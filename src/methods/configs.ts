@@ -162,7 +162,10 @@ export interface QuantoOptions {
   readonly bits?: 2 | 4 | 8
   /** `int2`, `int4`, `int8`, `float8` (e4m3fn), `float8_e5m2`, `float8_e4m3fnuz`. */
   readonly weights?: string
+  /** `int8`, `float8`, `float8_e5m2`, `float8_e4m3fnuz`: inputs of the linears, by scales that calibration finds. Default none. */
   readonly activations?: string | null
+  /** Of the scales of outputs while calibrating. Default 0.9. */
+  readonly momentum?: number
   readonly modulesToNotConvert?: readonly string[] | null
   readonly optimizer?: 'max' | 'absmax' | 'hqq' | null
   /** Shell patterns of full module names; with either, the head is quantised too unless a pattern excludes it. */

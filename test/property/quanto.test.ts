@@ -8,6 +8,7 @@ import type { QuantoSettings } from '../../src/methods/quanto/config.ts'
 import { QTYPES } from '../../src/methods/quanto/qtypes.ts'
 import { quantize } from '../../src/methods/quanto/quantize.ts'
 import { stored } from '../../src/methods/quanto/stored.ts'
+import { INPUT_TYPES, quantizedInputs } from '../../src/weights/quantized-input.ts'
 import { DOORS } from '../support/doors.ts'
 
 const value = fc.oneof(
@@ -50,6 +51,29 @@ describe.each(DOORS)('%s', (_, kernels) => {
           outcome(kernels).catch((e: Error) => [e.message]),
         ])
         expect(actual).toEqual(expected)
+      }),
+      { numRuns: 150 },
+    )
+  })
+
+  test('inputs in runs of any length, each by its scale', async () => {
+    const scale = fc.oneof(
+      fc.constantFrom(0, 2 ** -130, 1e-30, 1),
+      fc.float({ min: Math.fround(1e-4), max: 1, noNaN: true }),
+    )
+    const inputs = fc.record({
+      values: fc.array(value, { minLength: 1, maxLength: 90 }),
+      scales: fc.array(scale, { minLength: 1, maxLength: 6 }),
+      type: fc.constantFrom(...INPUT_TYPES),
+    })
+    await fc.assert(
+      fc.asyncProperty(inputs, async ({ values, scales, type }) => {
+        const size = values.length
+        const x = Float32Array.from({ length: size * scales.length }, (_, i) => values[(i * 7) % size])
+        const y = async (use?: QuantizerKernels) =>
+          // A zero of e4m3fnuz has no sign in the definition.
+          (await quantizedInputs(x, size, Float32Array.from(scales), type, use)).map((v) => (v === 0 ? 0 : v))
+        expect(await y(kernels)).toEqual(await y())
       }),
       { numRuns: 150 },
     )

@@ -2,7 +2,7 @@
 // that a quanto_qmap.json names. Nothing of it is stored in a config.json.
 import { ConfigError } from '../../core/errors.ts'
 import { isJsonObject, type Json, type JsonObject, toPlain } from '../../core/json.ts'
-import { ConfigKeys, choice, type Field, flag, names, orNull } from '../fields.ts'
+import { ConfigKeys, choice, type Field, flag, names, number, orNull } from '../fields.ts'
 import { skipList } from '../skip.ts'
 import type { MethodFlags } from '../types.ts'
 import { QTYPE_NAMES, QTYPES, type QType, qtypeNamed } from './qtypes.ts'
@@ -29,6 +29,8 @@ export interface QuantizedModule {
 
 export interface Quanto {
   readonly settings: QuantoSettings
+  /** Momentum of the scales of outputs while activations are calibrated; those of inputs have 0.9. */
+  readonly momentum: number
   /** Patterns, or null for the automatic list. */
   readonly skipModules: readonly string[] | null
   /** Shell patterns of full module names; with either of them nothing is skipped by itself, not even the head. */
@@ -61,6 +63,12 @@ const patterns = (about: string): Field => {
 const KEYS = new ConfigKeys('Quanto', {
   weights: type('int8', () => true, 'type of the weights (--bits, --type)'),
   activations: { ...orNull(activations, `null, ${activations.expected}`), initial: null },
+  momentum: number(
+    0.9,
+    'a number from 0 to below 1',
+    (value) => value >= 0 && value < 1,
+    'momentum of the scales of outputs while activations are calibrated; those of inputs have 0.9',
+  ),
   [SKIP_KEY]: orNull(names(null, 'linears that stay float: patterns that replace the automatic list')),
   optimizer: orNull(
     {
@@ -82,6 +90,10 @@ export function parseConfig(given: JsonObject): Quanto {
   const qtype = qtypeNamed(values.weights as string)!
   const skipModules = values[SKIP_KEY] as readonly string[] | null
   if (skipModules) skipList(skipModules, SKIP_KEY) // a bad pattern is refused before any work
+  if (values.activations === null && given.momentum !== undefined)
+    KEYS.refuse('momentum', given.momentum, 'none: no "activations" are calibrated', {
+      hint: 'add "activations": "int8"',
+    })
   const include = patternsOf(values.include)
   const exclude = patternsOf(values.exclude)
   if (skipModules && (include || exclude))
@@ -99,6 +111,7 @@ export function parseConfig(given: JsonObject): Quanto {
       optimizer: optimizerOf(values.optimizer, qtype),
       tinygemm: values.tinygemm === true,
     },
+    momentum: toPlain(values.momentum) as number,
     skipModules,
     include,
     exclude,
@@ -117,6 +130,11 @@ function optimizerOf(value: Json, { name, kind }: QType): 'range' | 'hqq' {
     KEYS.refuse('optimizer', value, `"absmax" for ${name}: HQQ moves the shift of 2 and 4 bits, others have none`)
   if (value === 'absmax' && kind === 'affine') KEYS.refuse('optimizer', value, `"max" or "hqq" for ${name}`)
   return value === 'hqq' ? 'hqq' : 'range'
+}
+
+/** What the files do not say: the optimiser, and how activations were calibrated. */
+export function fingerprint({ settings, momentum }: Quanto): unknown {
+  return [settings, momentum]
 }
 
 /** The content of quanto_qmap.json as a quantization_config. */

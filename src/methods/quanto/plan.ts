@@ -1,7 +1,8 @@
 // Which linears are quantised and why the others are not, by transformers' skip list or by optimum-quanto's shell patterns; and the map of
 // the modules that are.
 import type { DType } from '../../core/dtypes.ts'
-import { ConfigError, WeightError } from '../../core/errors.ts'
+import { WeightError } from '../../core/errors.ts'
+import { blockParameters } from '../../graph/cut.ts'
 import { decideSkips, headModule, moduleOf, skipList } from '../skip.ts'
 import type { ModelInfo, QuantizationPlan, TensorInfo, TensorPlan } from '../types.ts'
 import { QMAP_FILE, type Quanto, type QuantoSettings, SKIP_KEY } from './config.ts'
@@ -64,36 +65,43 @@ export function plan(
   model: ModelInfo,
   config: Quanto,
 ): QuantizationPlan<QuantoSettings> {
-  const { settings } = config
-  if (settings.activations) refuseActivations(settings.activations.name)
   const { reasons, warnings } = hasPatterns(config)
     ? decidePatterns(tensors, model, config)
     : decideSkips(tensors, model, config.skipModules, SKIP_KEY)
+  const { settings } = config
+  const { activations } = settings
+  const calibrated = model.graph && new Set(blockParameters(model.graph))
+  const isCalibrated = ({ role, path }: TensorInfo) =>
+    activations !== null && role === 'linear' && (path === undefined || !calibrated || calibrated.has(path))
   const entries = tensors.map((tensor, i): TensorPlan<QuantoSettings> => {
     const isLinear = tensor.role === 'linear' || tensor.role === 'head'
     if (!isLinear || reasons[i] !== undefined) return { action: 'keep', reason: reasons[i] }
     assertQuantisable(tensor)
-    return { action: 'quantize', settings }
+    return { action: 'quantize', settings: isCalibrated(tensor) ? settings : { ...settings, activations: null } }
   })
-  const quantised = tensors.filter((_, i) => entries[i].action === 'quantize').map(({ name }) => name)
+  const quantised = tensors.flatMap(({ name }, i) => {
+    const step = entries[i]
+    return step.action === 'quantize' ? [{ name, settings: step.settings }] : []
+  })
   return {
     tensors: entries,
-    warnings: [...config.warnings, ...warnings],
+    warnings: [...config.warnings, ...warnings, ...(activations ? activationWarnings(quantised) : [])],
     storedConfig: null,
-    files: new Map([[QMAP_FILE, qmap(inModelOrder(quantised, model), settings)]]),
+    files: new Map([[QMAP_FILE, qmap(inModelOrder(quantised, model))]]),
   }
 }
 
-/** A scale that nobody calibrated is 1, which ruins the model: such a file is not written. */
-function refuseActivations(name: string): never {
-  throw new ConfigError(
-    `Cannot quantise with "activations": "${name}": their scales come from calibration, which fewbit does not do for Quanto yet`,
-    {
-      key: 'activations',
-      actual: name,
-      hint: 'leave "activations" out; files of optimum-quanto that have them are read and run',
-    },
-  )
+interface Planned {
+  readonly name: string
+  readonly settings: QuantoSettings
+}
+
+function activationWarnings(planned: readonly Planned[]): string[] {
+  const left = planned.filter(({ settings }) => !settings.activations).map(({ name }) => moduleOf(name))
+  const outside = `${left.join(', ')}: the input stays float, calibration goes through the decoder blocks`
+  const reload =
+    'optimum-quanto quantises outputs too when it loads this folder (its issue 378): its results will be worse than these'
+  return [...(left.length > 0 ? [outside] : []), reload]
 }
 
 function assertQuantisable({ name, dtype, shape }: TensorInfo): void {
@@ -107,14 +115,17 @@ function assertQuantisable({ name, dtype, shape }: TensorInfo): void {
 }
 
 /** The reference walks the model's modules, not the file's names. */
-function inModelOrder(names: readonly string[], { parameters = [] }: ModelInfo): string[] {
+function inModelOrder(planned: readonly Planned[], { parameters = [] }: ModelInfo): Planned[] {
   const place = new Map(parameters.map((name, i) => [name, i]))
-  return [...names].sort((a, b) => (place.get(a) ?? 0) - (place.get(b) ?? 0))
+  return [...planned].sort((a, b) => (place.get(a.name) ?? 0) - (place.get(b.name) ?? 0))
 }
 
 /** quanto_qmap.json: indent 4, no final newline. */
-function qmap(names: readonly string[], { qtype }: QuantoSettings): string {
-  const entry = { weights: qtype.name, activations: 'none' }
-  const map = Object.fromEntries(names.map((name) => [moduleOf(name), entry]))
+function qmap(planned: readonly Planned[]): string {
+  const entry = ({ qtype, activations }: QuantoSettings) => ({
+    weights: qtype.name,
+    activations: activations?.name ?? 'none',
+  })
+  const map = Object.fromEntries(planned.map(({ name, settings }) => [moduleOf(name), entry(settings)]))
   return JSON.stringify(map, undefined, 4)
 }

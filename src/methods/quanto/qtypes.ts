@@ -1,6 +1,7 @@
 // The types of Quanto, as its files name them: affine 2 and 4 bits by groups, int8 and float8 by rows.
 import { FLOAT8, type Float8Name } from '../../weights/float8.ts'
 import { PACKINGS, type Packing } from '../../weights/packing.ts'
+import type { InputType } from '../../weights/quantized-input.ts'
 
 export type QType =
   | { readonly name: string; readonly kind: 'affine'; readonly bits: 2 | 4; readonly packing: Packing }
@@ -32,6 +33,9 @@ export const QTYPES: ReadonlyMap<string, QType> = new Map(
     float8('e4m3fnuz'),
   ].map((type) => [type.name, type]),
 )
+
+/** A type of 8 bits as that of an input. */
+export const inputTypeOf = (type: QType): InputType => (type.kind === 'float8' ? type.table : 'int8')
 
 /** The type that `int8`, `qint8`, `float8` (e4m3fn) or `float8_e5m2` names. */
 export function qtypeNamed(name: string): QType | undefined {

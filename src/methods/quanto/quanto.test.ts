@@ -3,8 +3,10 @@ import { expect, test } from 'vitest'
 import { type RawTensor, rawTensor } from '../../core/dtypes.ts'
 import { ConfigError, FileError } from '../../core/errors.ts'
 import { fromPlain, type JsonObject, type PlainObject } from '../../core/json.ts'
+import { blockMethod } from '../calibration.ts'
 import type { ModelInfo, StoredReader, TensorInfo } from '../types.ts'
 import { fromFlags, markerConfig, parseConfig, type Quanto } from './config.ts'
+import { quanto } from './index.ts'
 import { plan, shellPattern, untiesHead } from './plan.ts'
 import { groupSizeOf, QTYPES } from './qtypes.ts'
 import { quantize } from './quantize.ts'
@@ -32,6 +34,8 @@ test.each([
   [{ weights: 'int4', optimizer: 'absmax' }, '"max" or "hqq" for qint4'],
   [{ include: 4 }, '"include" is 4'],
   [{ modules_to_not_convert: [], exclude: 'x' }, 'exclude each other'],
+  [{ activations: 'int8', momentum: 1 }, '"momentum" is 1, expected a number from 0 to below 1'],
+  [{ momentum: 0.5 }, '"momentum" is 0.5, expected none: no "activations" are calibrated'],
   [{ tinygemm: 1 }, '"tinygemm" is 1'],
   [{ modules: { a: 4 } }, '"a" is 4, expected an object'],
   [{ modules: { a: { weights: 'qint3', activations: 'none' } } }, 'quanto_qmap.json: "weights" of "a" is "qint3"'],
@@ -123,8 +127,28 @@ test("the map has the model's order, indent 4 and no final newline", () => {
   )
 })
 
-test('activations are not written without calibration', () => {
-  expect(() => planned({ activations: 'int8' })).toThrow('Cannot quantise with "activations": "qint8"')
+test('activations are calibrated in the decoder blocks; the input of a head stays float, with a warning', () => {
+  const { tensors, files, warnings } = planned({ activations: 'float8', exclude: [] })
+  const types = tensors.map((t) => (t.action === 'quantize' ? t.settings.activations?.name : 'kept'))
+  expect(types).toEqual(['qfloat8_e4m3fn', 'qfloat8_e4m3fn', undefined])
+  const map = JSON.parse(files!.get('quanto_qmap.json')!)
+  expect(Object.entries(map).map(([name, entry]) => [name, (entry as { activations: string }).activations])).toEqual([
+    ['b', 'qfloat8_e4m3fn'],
+    ['a', 'qfloat8_e4m3fn'],
+    ['lm_head', 'none'],
+  ])
+  expect(warnings).toEqual([
+    'lm_head is quantised: no pattern excludes it',
+    'lm_head: the input stays float, calibration goes through the decoder blocks',
+    expect.stringContaining('optimum-quanto quantises outputs too'),
+  ])
+})
+
+test('only a config with activations needs data, and only that has a momentum', () => {
+  expect(blockMethod(quanto, parse({}))).toBeUndefined()
+  expect(blockMethod(quanto, parse({ activations: 'int8' }))).toBe(quanto.block)
+  expect(parse({ activations: 'int8', momentum: 0.5 }).momentum).toBe(0.5)
+  expect(fromFlags({ activations: 'int8', momentum: '0.25' })).toMatchObject({ activations: 'int8' })
 })
 
 test('float64 is refused', () => {

@@ -10,7 +10,7 @@ import { part, type QuantizedWeight } from '../../weights/weight.ts'
 import { moduleOf } from '../skip.ts'
 import type { NamedTensor, QuantizerKernels, StoredLayout, StoredReader, TensorInfo, TensorSpec } from '../types.ts'
 import { QMAP_FILE, type Quanto, type QuantoSettings } from './config.ts'
-import { groupSizeOf, type QType } from './qtypes.ts'
+import { groupSizeOf, inputTypeOf, type QType } from './qtypes.ts'
 import { groupWeight, negated, quantize, rowWeight } from './quantize.ts'
 
 type Reader = StoredReader<Quanto>
@@ -98,6 +98,11 @@ function qtypeOf(name: string, { modules, settings }: Quanto): QType | null {
   return modules ? (modules.get(moduleOf(name))?.weights ?? null) : settings.qtype
 }
 
+/** How the module's input is quantised, likewise. */
+function activationsOf(name: string, { modules, settings }: Quanto): QType | null {
+  return modules ? (modules.get(moduleOf(name))?.activations ?? null) : settings.activations
+}
+
 const hasData = (name: string, reader: Reader) => reader.has(`${name}._data`) || reader.has(`${name}._data._data`)
 
 function promised({ modules }: Quanto): string[] {
@@ -134,7 +139,7 @@ async function read(name: string, shape: readonly number[], reader: Reader): Pro
   const weight =
     qtype.kind === 'affine' ? await readGroups(name, shape, qtype, reader) : await readRows(name, shape, qtype, reader)
   const parts = { ...weight.parts, ...(await readActivationScales(name, reader)) }
-  const activations = reader.config.modules?.get(moduleOf(name))?.activations
+  const activations = activationsOf(name, reader.config)
   if (!activations) return { ...weight, parts }
   return { ...weight, scheme: { ...weight.scheme, input: inputOf(name, activations, parts, reader) } as Scheme, parts }
 }
@@ -151,7 +156,7 @@ function inputOf(
   const [scale] = toFloat32(inputScale)
   if (!(scale > 0)) fail(tensor, `it is ${scale}, expected a number above 0`, { actual: scale })
   if (scale === 1) reader.warn(`"${tensor}" is 1: the activations were never calibrated, results will be poor`)
-  return { type: activations.kind === 'float8' ? activations.table : 'int8' }
+  return { type: inputTypeOf(activations) }
 }
 
 /** Quantised as the reference does at every forward of such a module. */
@@ -263,10 +268,9 @@ async function readActivationScales(name: string, reader: Reader): Promise<Recor
 }
 
 async function readSettings(name: string, reader: Reader): Promise<QuantoSettings> {
-  const { modules, settings } = reader.config
+  const { settings } = reader.config
   const qtype = qtypeOf(name, reader.config) ?? settings.qtype
-  const activations = modules?.get(moduleOf(name))?.activations ?? null
-  return { qtype, activations, optimizer: 'range', tinygemm: false }
+  return { qtype, activations: activationsOf(name, reader.config), optimizer: 'range', tinygemm: false }
 }
 
 export const stored: StoredLayout<Quanto, QuantoSettings> = {
