@@ -2,6 +2,7 @@
 // before it has samples here; a new superblock type has them by its row in the table.
 import { type DType, elementCount, type FloatDType, type RawTensor, rawTensor } from '../../src/core/dtypes.ts'
 import { fromFloat32 } from '../../src/core/half.ts'
+import { inputMax } from '../../src/weights/quantized-input.ts'
 import {
   type AdditiveScheme,
   type AffineScheme,
@@ -93,7 +94,30 @@ function affine(shape: Shape): Sample[] {
       }
     }
   }
-  return [...samples, ...rowAbsmax(shape)]
+  return [...samples, ...rowAbsmax(shape), ...quantizedInputs(shape)]
+}
+
+/** Inputs that the method quantises: codes of every kind of digits, and groups that become floats. */
+function quantizedInputs(shape: Shape): Sample[] {
+  const groups = new Map(groupings(shape))
+  const kinds = [
+    [4, 'shift', 'groups of 32', 'int8'],
+    [8, 128, 'whole rows', 'int8'],
+    [2, 'shift', 'whole rows', 'int8'],
+    [5, 'zeroPoint', 'groups of 8', 'int8'],
+    [8, 128, 'whole rows', 'e4m3fn'],
+    [4, 'shift', 'whole rows', 'e5m2'],
+    [2, 'shift', 'groups of 32', 'e4m3fnuz'],
+  ] as const
+  return kinds.flatMap(([bits, zero, grouping, type]) => {
+    const group = groups.get(grouping)
+    if (!group) return []
+    const name = `affine ${bits} bit, ${grouping}, ${type} input`
+    const { parts, scheme } = affineWeight(name, shape, { kind: 'affine', bits, group, zero, input: { type } }, 'F32')
+    // Values of about 1, up to 4: some are beyond the largest code.
+    const inputScale = rawTensor('F32', [1], Float32Array.of(3 / inputMax(type)))
+    return [{ name, weight: { scheme, shape, parts: { ...parts, inputScale } } }]
+  })
 }
 
 function affineWeight(name: string, shape: Shape, scheme: AffineScheme, dtype: FloatDType): QuantizedWeight {

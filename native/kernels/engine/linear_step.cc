@@ -22,6 +22,8 @@ linear::Call call_of(const Engine& e, const LinearStep& s, const LinearPart& p) 
   call.bias = pointer<const float>(p.bias);
   call.residual = p.residual < 0 ? nullptr : e.value(p.residual, s);
   call.ldr = static_cast<int>(p.width);
+  const bool whole = p.input_scale != 0 && static_cast<InputType>(static_cast<int>(p.input_type)) == InputType::int8;
+  call.unit = whole ? static_cast<float>(p.input_scale) : 0;
   call.mode = static_cast<linear::Mode>(static_cast<int>(p.fast));
   call.phase = e.batch.phase;
   return call;

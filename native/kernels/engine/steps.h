@@ -22,7 +22,7 @@ struct LinearPart {
   double weight, bias;   // bias: [N] or 0
   double residual;       // value, or -1
   double y, width, fast;
-  double input_scale, input_type;  // scale 0: the input is not quantised (input.h)
+  double input_scale, input_type;  // scale 0: the input is not quantised (quantized-input.h)
 };
 
 /** Linears of one x: activations are prepared once, and all outputs are one region. */

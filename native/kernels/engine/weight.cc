@@ -70,7 +70,7 @@ FB_EXPORT double fb_weight_free(const double* args) {
   return 0;
 }
 
-/** (weight, 1 for fast and 2 for fastest, 1 for decode, 1 for int8 activations, 64 bytes of room): writes the name of the kernel that such a call takes. */
+/** (weight, 1 for fast and 2 for fastest, 1 for decode, 1 for LLM.int8, 1 for inputs that are int8, 64 bytes of room): writes the name of the kernel that such a call takes. */
 FB_EXPORT double fb_weight_kernel(const double* args) {
   using namespace fb;
   linear::Call call = {};
@@ -80,8 +80,9 @@ FB_EXPORT double fb_weight_kernel(const double* args) {
   call.mode = static_cast<linear::Mode>(static_cast<int>(args[1]));
   call.phase = args[2] != 0 ? linear::Phase::Decode : linear::Phase::Prefill;
   if (args[3] != 0) call.x8 = &activations;
+  call.unit = static_cast<float>(args[4]);
   const char* name = best_linear(level())->kernel(call);
-  char* out = pointer<char>(args[4]);
+  char* out = pointer<char>(args[5]);
   int i = 0;
   for (; i < 63 && name[i]; i++) out[i] = name[i];
   out[i] = 0;

@@ -74,13 +74,16 @@ FB_INLINE float sum16(const float* x) {
   return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-/** One chunk of x (whole, in memory) into its digits. T is int8_t or int16_t; a digit's unit is 2^-SHIFT of the one before. */
+/**
+ * One chunk of x (whole, in memory) into its digits. T is int8_t or int16_t; a digit's unit is 2^-SHIFT of the one before. `given`: the
+ * first one's unit where x is whole numbers of it, else 0.
+ */
 template <class T, int SHIFT, bool PAIRS>
-FB_INLINE void digits_of_chunk(const float* x, Form f, uint8_t* to, float* scale, float* sum) {
-  const float most = largest(x);
+FB_INLINE void digits_of_chunk(const float* x, Form f, float given, uint8_t* to, float* scale, float* sum) {
+  const float most = given != 0 ? given : largest(x), top = given != 0 ? 1.0f : (float)f.top;
   // A chunk whose reciprocal would overflow counts as zero: its values are below 1e-36.
-  const float inverse = most > 1e-36f ? (float)f.top / most : 0.0f;
-  const float unit = most > 1e-36f ? most / (float)f.top : 0.0f;
+  const float inverse = most > 1e-36f ? top / most : 0.0f;
+  const float unit = most > 1e-36f ? most / top : 0.0f;
   float values[CHUNK];
   const float step = (float)(1 << SHIFT);
   const float last = f.digits == 1 ? 1.0f : f.digits == 2 ? 1.0f / step : 1.0f / (step * step);
@@ -116,7 +119,7 @@ void digits_of_row(const Call& c, Form f, int row) {
       for (int j = 0; j < k - i * CHUNK; j++) padded[j] = from[j];
       from = padded;
     }
-    digits_of_chunk<T, SHIFT, PAIRS>(from, f, (uint8_t*)at.digits + i * step, (float*)at.scale + i, (float*)at.sum + 2 * i);
+    digits_of_chunk<T, SHIFT, PAIRS>(from, f, f.digits == 1 ? c.unit : 0.0f, (uint8_t*)at.digits + i * step, (float*)at.scale + i, (float*)at.sum + 2 * i);
   }
 }
 

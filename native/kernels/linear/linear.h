@@ -100,6 +100,7 @@ struct Call {
   const float* bias;      // [n] or null
   const float* residual;  // [rows, ldr] or null, added to y; may be y itself
   int ldr;
+  float unit;             // x is whole numbers from -128 to 127 times this (the method quantised it); 0: any floats
   Mode mode;
   Phase phase;
   uint8_t* scratch;  // scratch_bytes(call), 64-byte aligned, shared by all pieces; may be null where that is 0

@@ -24,17 +24,19 @@ Choice choose(const Call& c) {
   const Weight& w = *c.weight;
   if (c.phase == Phase::Decode && !is_dense(w.scheme)) {
     const bool exact = c.mode == Mode::Exact;
+    // Whole numbers are one digit, exactly.
+    const bool one = c.unit != 0 && w.scheme != Scheme::Lookup16;
     if (w.scheme == Scheme::Lookup16) return {Kind::Digits, {exact ? 2 : 1, 2, LOOKUP_TOP}};
 #if defined(__AVX512VNNI__)
-    return {Kind::Digits, {exact ? 3 : 2, 1, 127}};
+    return {Kind::Digits, {one ? 1 : exact ? 3 : 2, 1, 127}};
 #elif defined(__AVX2__)
-    if (w.bits < 8) return {Kind::Digits, {exact ? 3 : 2, 1, 127}};
+    if (w.bits < 8) return {Kind::Digits, {one ? 1 : exact ? 3 : 2, 1, 127}};
 #endif
-    return {Kind::Digits, {exact ? 2 : 1, 2, 32767}};
+    return {Kind::Digits, {one || !exact ? 1 : 2, 2, 32767}};
   }
 #endif
 #if defined(__AVX2__)
-  if (c.phase == Phase::Prefill && c.mode != Mode::Exact && has_matmul8(*c.weight)) return {Kind::Digits, {1, 1, 127}};
+  if (c.phase == Phase::Prefill && (c.mode != Mode::Exact || c.unit != 0) && has_matmul8(*c.weight)) return {Kind::Digits, {1, 1, 127}};
 #endif
   return {Kind::Float, {}};
 }

@@ -9,7 +9,7 @@ import { allocate, type Door } from './door.ts'
 import { Blocks, Jobs } from './jobs.ts'
 import { type Lowered, lower } from './lower.ts'
 import { type PreparedParameter, prepareWeight } from './prepare.ts'
-import { encodeProgram, MODES } from './program.ts'
+import { encodeProgram, MODES, modeOf } from './program.ts'
 
 const MAX_POSITIONS = 2 ** 24
 /** Enough for the kernels of a prompt, which read a weight once for all of a block's rows. */
@@ -230,11 +230,12 @@ class CpuExecutable implements Executable {
   }
 
   /** Name of the kernel that runs a weight in decode. */
-  private kernelOf({ pointer, quantized, int8 }: PreparedParameter): string {
+  private kernelOf(parameter: PreparedParameter): string {
+    const { pointer, int8, input } = parameter
     const text = new Uint8Array(64)
     const block = allocate(this.door, text.length)
-    const mode = quantized ? this.mode : MODES.exact
-    const length = this.door.kernels.fb_weight_kernel(pointer, mode, 1, Number(int8 !== undefined), block)
+    const flags = [int8 !== undefined, input?.isInt8 === true].map(Number)
+    const length = this.door.kernels.fb_weight_kernel(pointer, modeOf(parameter, this.mode), 1, ...flags, block)
     this.door.read(block, text)
     this.door.kernels.fb_free(block)
     return new TextDecoder().decode(text.subarray(0, length))

@@ -31,7 +31,7 @@ export interface PreparedParameter {
   /** LLM.int8: pointer to the row absmax [N], and the threshold. */
   readonly int8?: { readonly absmax: number; readonly threshold: number }
   /** Its input is quantised first: the scale, and the type by its place in INPUT_TYPES. */
-  readonly input?: { readonly scale: number; readonly type: number }
+  readonly input?: { readonly scale: number; readonly type: number; readonly isInt8: boolean }
 }
 
 const SCHEMES = { F32: 0, F16: 1, BF16: 2, affine: 3, lookup: 4, additive: 5, levels: 9 } as const
@@ -152,7 +152,8 @@ class Preparation {
   private quantizedInput(): PreparedParameter['input'] {
     const input = inputOf(this.weight.scheme)
     if (!input) return undefined
-    return { scale: toFloat32(part(this.weight, 'inputScale'))[0], type: INPUT_TYPES.indexOf(input.type) }
+    const [scale] = toFloat32(part(this.weight, 'inputScale'))
+    return { scale, type: INPUT_TYPES.indexOf(input.type), isInt8: input.type === 'int8' }
   }
 
   private async rowAbsmax(): Promise<PreparedParameter['int8']> {

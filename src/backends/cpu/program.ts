@@ -36,6 +36,14 @@ export interface Program {
 /** linear::Mode of native/kernels/linear/linear.h. */
 export const MODES: Readonly<Record<Precision, number>> = { exact: 0, fast: 1, fastest: 2 }
 
+/**
+ * What may be approximated in products with this weight: nothing where it is dense, nor where the method quantises the input itself (int8
+ * codes of an input are multiplied as they are, which is exact).
+ */
+export function modeOf({ quantized, input }: PreparedParameter, mode: number): number {
+  return quantized && !input ? mode : MODES.exact
+}
+
 /** Encodes `lowered`; parameter i of the graph is `parameters[i]`. `mode` says what may be approximated on quantised weights. */
 export function encodeProgram(
   graph: Graph,
@@ -122,7 +130,7 @@ class Encoder {
       part.residual === undefined ? -1 : this.at(part.residual),
       this.at(part.node),
       part.linear.width,
-      this.parameters[part.linear.weight].quantized ? this.mode : MODES.exact,
+      modeOf(this.parameters[part.linear.weight], this.mode),
       this.parameters[part.linear.weight].input?.scale ?? 0,
       this.parameters[part.linear.weight].input?.type ?? 0,
     ])
