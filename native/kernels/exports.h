@@ -59,6 +59,8 @@
   FB_UNITS(fb_unpack_i32)                       \
   FB_UNITS(fb_pack_nested)                      \
   FB_UNITS(fb_unpack_nested)                    \
+  FB_UNITS(fb_pack_stream)                      \
+  FB_UNITS(fb_unpack_stream)                    \
   /* engine/ */                                 \
   FB_CALL(fb_weight_new)                        \
   FB_CALL(fb_weight_panels)                     \

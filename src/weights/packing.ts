@@ -9,12 +9,13 @@ import type { QuantizerKernels } from '../core/kernels.ts'
  * - `split-rows`: word (r, c) holds codes (s*step + r, c), step = ceil(R/slots): HQQ, Quanto. Missing rows are 0;
  * - `nested`: `axes` are the loops, outermost first, that meet the codes in the order of words and slots: EETQ, AWQ.
  * Slot s lies at bit `shifts[s]` of the word.
+ * - `column-stream`: no slots; each column is a run of bits without gaps, low first, from word to word, and begins a word: AWQ's other widths.
  */
 export interface Packing {
   readonly name: string
   readonly bits: number
   readonly word: 'U8' | 'I16' | 'I32'
-  readonly order: 'neighbours' | 'split-rows' | 'nested'
+  readonly order: 'neighbours' | 'split-rows' | 'nested' | 'column-stream'
   readonly shifts: readonly number[]
   readonly axes?: readonly PackingAxis[]
 }
@@ -79,6 +80,10 @@ export const PACKINGS = {
       { axis: 'row', step: 1, count: 8 },
     ],
   },
+  // Words [K, N bits / 32]: gptqmodel's gemm of other widths than 4.
+  awqGemm2: { name: 'awq-gemm-2', bits: 2, word: 'I32', order: 'column-stream', shifts: [] },
+  awqGemm3: { name: 'awq-gemm-3', bits: 3, word: 'I32', order: 'column-stream', shifts: [] },
+  awqGemm8: { name: 'awq-gemm-8', bits: 8, word: 'I32', order: 'column-stream', shifts: [] },
   awqGemv: { name: 'awq-gemv', bits: 4, word: 'I32', order: 'neighbours', shifts: [0, 4, 8, 12, 16, 20, 24, 28] },
   awqGemvFast: {
     name: 'awq-gemv-fast',
@@ -120,7 +125,9 @@ export function registerPacking(packing: Packing): Packing {
   if (registered.some((other) => other.name === name)) refuse('the name is taken')
   if (!Number.isInteger(bits) || bits < 1 || bits > 8) refuse(`its codes have ${bits} bits, expected 1 to 8`)
   const sorted = [...shifts].sort((a, b) => a - b)
-  if (sorted.length === 0 || sorted[0] < 0 || sorted[sorted.length - 1] + bits > wordBits)
+  const hasSlots = order !== 'column-stream'
+  if (hasSlots !== sorted.length > 0) refuse('a stream, and no other order, has no slots')
+  if (sorted[0] < 0 || sorted[sorted.length - 1] + bits > wordBits)
     refuse(`slots of ${bits} bits at ${shifts.join(', ')} do not lie in a word of ${wordBits} bits`)
   if (sorted.some((shift, i) => i > 0 && shift < sorted[i - 1] + bits)) refuse('two slots overlap')
   if ((order === 'nested') !== axes.length > 0) refuse('a nested order, and no other, has axes')
@@ -128,9 +135,15 @@ export function registerPacking(packing: Packing): Packing {
   return packing
 }
 
+/** Words that one column of a stream takes. */
+function streamWords({ bits, word }: Packing, rows: number): number {
+  return Math.ceil((rows * bits) / (8 * WORD_BYTES[word]))
+}
+
 /** Rows and columns of the words that hold an [rows, columns] matrix of codes; a nested packing's are flat. */
 export function packedShape(packing: Packing, rows: number, columns: number): [number, number] {
   const slots = packing.shifts.length
+  if (packing.order === 'column-stream') return [columns, streamWords(packing, rows)]
   if (packing.order === 'nested') return slots === 1 ? [rows, columns] : [1, (rows * columns) / slots]
   return packing.order === 'neighbours' ? [rows, Math.ceil(columns / slots)] : [Math.ceil(rows / slots), columns]
 }
@@ -206,6 +219,7 @@ export function pack(packing: Packing, codes: Uint8Array, rows: number, columns:
     const inOrder = Uint8Array.from(nestedOrder(packing, rows, columns), (i) => codes[i])
     return packing.shifts.length === 1 ? inOrder : pack(sequence(packing), inOrder, 1, inOrder.length)
   }
+  if (packing.order === 'column-stream') return packStream(packing, codes, rows, columns)
   const [wordRows, wordColumns] = packedShape(packing, rows, columns)
   const words = new WORDS[packing.word](wordRows * wordColumns)
   for (let r = 0; r < wordRows; r++) {
@@ -235,6 +249,7 @@ export function unpack(packing: Packing, packed: Uint8Array, rows: number, colum
     })
     return codes
   }
+  if (packing.order === 'column-stream') return unpackStream(packing, packed, rows, columns)
   const bytes = packed.byteOffset % WORD_BYTES[packing.word] === 0 ? packed : packed.slice()
   const words = new WORDS[packing.word](bytes.buffer as ArrayBuffer, bytes.byteOffset, wordRows * wordColumns)
   const mask = (1 << packing.bits) - 1
@@ -246,6 +261,37 @@ export function unpack(packing: Packing, packed: Uint8Array, rows: number, colum
         const i = codeIndex(packing, rows, columns, wordRows, r, c, s)
         if (i >= 0) codes[i] = (word >>> packing.shifts[s]) & mask
       }
+    }
+  }
+  return codes
+}
+
+/** Little-endian words that follow one another are little-endian bytes that do: a code lies in one byte or two. */
+function packStream(packing: Packing, codes: Uint8Array, rows: number, columns: number): Uint8Array {
+  const out = new Uint8Array(packedBytes(packing, rows, columns))
+  const { bits } = packing
+  const columnBytes = out.length / columns
+  for (let c = 0; c < columns; c++) {
+    for (let r = 0; r < rows; r++) {
+      const at = c * columnBytes + ((r * bits) >> 3)
+      const placed = codes[r * columns + c] << ((r * bits) & 7)
+      out[at] |= placed
+      if (placed > 255) out[at + 1] |= placed >> 8
+    }
+  }
+  return out
+}
+
+function unpackStream(packing: Packing, packed: Uint8Array, rows: number, columns: number): Uint8Array {
+  const codes = new Uint8Array(rows * columns)
+  const { bits } = packing
+  const columnBytes = packed.length / columns
+  for (let c = 0; c < columns; c++) {
+    for (let r = 0; r < rows; r++) {
+      const at = c * columnBytes + ((r * bits) >> 3)
+      // The byte behind the last one is not read for the code that ends in it: its bits are masked away.
+      const both = packed[at] | ((packed[at + 1] ?? 0) << 8)
+      codes[r * columns + c] = (both >> ((r * bits) & 7)) & ((1 << bits) - 1)
     }
   }
   return codes
@@ -278,6 +324,10 @@ function nestedCall(packing: Packing, rows: number, columns: number): KernelCall
 /** The kernel for a packing, or undefined where rows of neighbours end inside a word (no registered method has such). */
 function kernelCall(packing: Packing, rows: number, columns: number, padCode: number): KernelCall | undefined {
   if (packing.order === 'nested') return nestedCall(packing, rows, columns)
+  if (packing.order === 'column-stream') {
+    const columnBytes = packedBytes(packing, rows, columns) / columns
+    return { suffix: 'stream', params: [columns, rows, columnBytes, packing.bits] }
+  }
   const slots = packing.shifts.length
   const neighbours = packing.order === 'neighbours'
   if (neighbours && rows > 1 && columns % slots !== 0) return undefined
