@@ -62,6 +62,8 @@ export interface QuantizationPlan<S> {
   readonly storedConfig: JsonObject | null
   /** Text of files that it keeps beside the weights, by name. */
   readonly files?: ReadonlyMap<string, string>
+  /** What the safetensors header says besides `format`. */
+  readonly metadata?: ReadonlyMap<string, string>
 }
 
 /** What `quantize` is given: the tensor in its stored dtype. */
@@ -193,10 +195,15 @@ export interface Method<C = unknown, S = unknown> {
   /** Reads the files that a config names by path (an importance matrix); absent where no config does. Called before `plan`. */
   loadFiles?(config: C, open: (path: string) => Promise<ByteSource>): Promise<C>
   /**
-   * A file that marks a folder as this method's where config.json says nothing, and the quantization_config that its content stands for.
-   * Throws ConfigError.
+   * A file that marks a folder as this method's, and the quantization_config that its content stands for beside the one of config.json,
+   * if that has one; undefined where the file is somebody else's. Throws ConfigError.
    */
-  readonly marker?: { readonly file: string; parse(content: JsonObject): JsonObject }
+  readonly marker?: {
+    readonly file: string
+    parse(content: JsonObject, given: JsonObject | undefined): JsonObject | undefined
+  }
+  /** The quantization_config that stored tensors alone stand for, where neither config.json nor a marker says anything; undefined: not this method's. */
+  configOfTensors?(tensors: ReadonlyMap<string, TensorSpec>): JsonObject | undefined
   /** True where a tied head, module `head`, is to become a weight of its own, so that it can be quantised. */
   untiesHead?(config: C, head: string): boolean
   /** Float dtype of every model that it makes, whatever the source's is; absent: the source's, or what `--dtype` says. */

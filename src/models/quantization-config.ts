@@ -13,28 +13,27 @@ export interface StoredMethod {
 }
 
 /** The method of a folder in Hugging Face form; undefined where it is float. Throws ConfigError or UnsupportedError. */
-export async function methodOfFolder({ files, config }: Checkpoint): Promise<StoredMethod | undefined> {
-  const found = config ? methodOfConfig(config) : undefined
-  for (const method of methods()) {
-    if (!method.marker || (found && found.method !== method)) continue
-    const { file, parse } = method.marker
-    if (await files.has(file)) {
-      const stored = parse(parseJsonObject(await readText(files, file), file))
-      return { method, config: method.parseConfig(stored) }
-    }
-  }
-  return found
-}
-
-function methodOfConfig(configJson: JsonObject): StoredMethod | undefined {
-  const stored = configJson.quantization_config
-  if (stored === undefined || stored === null) return undefined
-  if (!isJsonObject(stored))
+export async function methodOfFolder({ files, config, tensors }: Checkpoint): Promise<StoredMethod | undefined> {
+  const given = config?.quantization_config ?? undefined
+  if (given !== undefined && !isJsonObject(given))
     throw new ConfigError('Cannot read config.json: "quantization_config" is not an object', {
       key: 'quantization_config',
     })
-  const method = registered(methodName(stored))
-  return { method, config: method.parseConfig(stored) }
+  const found = given && registered(methodName(given))
+  for (const method of methods()) {
+    if (!method.marker || (found && found !== method)) continue
+    const { file, parse } = method.marker
+    const stored = (await files.has(file))
+      ? parse(parseJsonObject(await readText(files, file), file), given)
+      : undefined
+    if (stored) return { method, config: method.parseConfig(stored) }
+  }
+  if (found) return { method: found, config: found.parseConfig(given) }
+  for (const method of methods()) {
+    const stored = config && method.configOfTensors?.(tensors)
+    if (stored) return { method, config: method.parseConfig(stored) }
+  }
+  return undefined
 }
 
 /** Files of bitsandbytes from before `quant_method` existed say only how they were loaded. */

@@ -184,7 +184,7 @@ async function planSafetensors(
   })
   const outputs = jobs.map(outputsOf)
   const sinkOptions = {
-    metadata: new Map([['format', 'pt']]),
+    metadata: new Map([...(plan.metadata ?? []), ['format', 'pt']]),
     maxShardBytes: options.maxShardBytes,
     parameters: infos.reduce((sum, t) => sum + elementCount(t.shape), 0),
   }

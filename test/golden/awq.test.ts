@@ -3,6 +3,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
+import { openFile } from '../../src/checkpoint/node/files.ts'
+import { readSafetensorsHeader } from '../../src/checkpoint/safetensors.ts'
 import { parseJsonObject } from '../../src/core/json.ts'
 import { configFromStored, quantizePretrained } from '../../src/index.ts'
 import { awq } from '../../src/methods/awq/index.ts'
@@ -60,7 +62,7 @@ describe.each(kernelsOf)('%s', (_door, kernels) => {
     for (const version of ['gemm', 'gemv', 'gemv_fast', 'llm-awq'] as const) {
       const file = version === 'llm-awq' ? 'gemv_fast' : version
       if (!tensors.has(`${key}.${file}.qweight`)) continue
-      const settings = { bits: 4, group: unit.group_size, version } as const
+      const settings = { bits: 4, group: unit.group_size, version, symmetric: false } as const
       const weight = await quantize({ name: 'l.weight', tensor, settings, kernels })
       const made = await awq.stored.write('l.weight', weight, settings, kernels)
       for (const { name, tensor: part } of made) {
@@ -119,6 +121,7 @@ describe.each(MODELS)('%s', (name) => {
     const made = await searched(name, trace)
     const expected = await fixtureTensors(`awq/${name}/checkpoint/model.safetensors`)
     expect([...made.keys()].sort()).toEqual([...expected.keys()].sort())
+    expect(await metadataOf(join(folder, name))).toEqual(await metadataOf(join(FIXTURES, 'awq', name, 'checkpoint')))
     const share = { codes: new Share(), scales: new Share() }
     for (const [key, tensor] of expected) {
       const mine = made.get(key)!
@@ -179,6 +182,13 @@ class Share {
 }
 
 const nibbles = ({ data }: FixtureTensor) => Array.from(data).flatMap((byte) => [byte & 15, byte >> 4])
+
+/** What the header says besides the tensors: AutoAWQ names a head that is tied. */
+async function metadataOf(model: string): Promise<unknown> {
+  const source = await openFile(join(model, 'model.safetensors'))
+  const { metadata } = await readSafetensorsHeader(source).finally(() => source.close())
+  return Object.fromEntries(metadata)
+}
 
 /** The tensors of the model quantised with the fixture's data. */
 async function searched(name: string, trace: Trace): Promise<ReadonlyMap<string, FixtureTensor>> {

@@ -12,11 +12,17 @@ export const SKIP_KEY = 'modules_to_not_convert'
 export const VERSIONS = ['gemm', 'gemv', 'gemv_fast', 'llm-awq'] as const
 export type AwqVersion = (typeof VERSIONS)[number]
 
+/** Widths that files have: AutoAWQ's, and those that gptqmodel added. */
+export const WIDTHS = [2, 3, 4, 8] as const
+export type AwqBits = (typeof WIDTHS)[number]
+
 export interface Awq {
-  readonly bits: 4
+  readonly bits: AwqBits
   /** Inputs that share a scale; -1: all of a row. */
   readonly groupSize: number
   readonly version: AwqVersion
+  /** Codes reach as far below zero as above, and the zero point lies in the middle (`zero_point: false`). */
+  readonly symmetric: boolean
   /** Substrings of names inside a decoder layer. */
   readonly skip: readonly string[]
   /** Weights take part in the choice of factors, not the activations alone. */
@@ -29,10 +35,11 @@ export interface Awq {
 
 /** How one linear is quantised and stored. */
 export interface AwqSettings {
-  readonly bits: 4
+  readonly bits: AwqBits
   /** Divides the inputs. */
   readonly group: number
   readonly version: AwqVersion
+  readonly symmetric: boolean
 }
 
 /** Names that older files have for the same bytes. */
@@ -73,33 +80,41 @@ export function parseConfig(stored: JsonObject): Awq {
   const warnings = Object.keys(given)
     .filter((key) => !known.includes(key) && !ACCEPTED.test(key))
     .map((key) => `"${key}" is no key of AWQ: it is not stored`)
-  const bits = integer(given, 'bits', 4)
-  if (bits !== 4) refuse('bits', given.bits, '4: AutoAWQ has no other width')
+  const version = versionOf(given)
+  const bits = bitsOf(given, version)
   const groupSize = integer(given, 'group_size', 128)
   if (groupSize !== -1 && (groupSize < 1 || groupSize % 8 !== 0))
     refuse('group_size', given.group_size, 'a multiple of 8, or -1 for whole rows')
-  const version = versionOf(given)
-  if (!flag(given, 'zero_point')) refuse('zero_point', false, 'true: no version without zero points is supported')
+  const zeroPoint = flag(given, 'zero_point')
   const skip = given[SKIP_KEY] ?? null
   if (skip !== null && !(Array.isArray(skip) && skip.every((entry) => typeof entry === 'string')))
     refuse(SKIP_KEY, skip, 'a list of strings, or null')
   return {
-    bits: 4,
+    bits,
     groupSize,
     version,
+    symmetric: !zeroPoint,
     skip: (skip ?? []) as string[],
     duoScaling: flag(given, 'duo_scaling'),
     applyClip: flag(given, 'apply_clip'),
     warnings,
     stored: {
-      bits: new JsonNumber('4'),
+      bits: new JsonNumber(String(bits)),
       group_size: new JsonNumber(String(groupSize)),
       [SKIP_KEY]: skip,
       quant_method: 'awq',
       version,
-      zero_point: true,
+      zero_point: zeroPoint,
     },
   }
+}
+
+function bitsOf(given: JsonObject, version: AwqVersion): AwqBits {
+  const value = integer(given, 'bits', 4)
+  const bits = WIDTHS.find((width) => width === value)
+  if (bits === undefined) refuse('bits', given.bits, WIDTHS.join(', '))
+  if (bits !== 4 && version !== 'gemm') refuse('bits', given.bits, `4: only gemm has other widths, not ${version}`)
+  return bits
 }
 
 /** `version` wins over transformers' `format`; `backend: llm-awq` of older files means that layout. */
@@ -119,13 +134,21 @@ function versionOf(given: JsonObject): AwqVersion {
 }
 
 export const OPTIONS: Readonly<Record<string, OptionInfo>> = {
-  bits: { about: 'bits a weight', expected: '4', initial: fromPlain(4) },
+  bits: {
+    about: 'bits a weight',
+    expected: `${WIDTHS.join(', ')}; 4 alone where the version is not gemm`,
+    initial: fromPlain(4),
+  },
   group_size: {
     about: 'inputs that share a scale',
     expected: 'a multiple of 8, or -1 for whole rows',
     initial: fromPlain(128),
   },
-  zero_point: { about: 'codes have a zero point', expected: 'true', initial: true },
+  zero_point: {
+    about: 'a zero point for each group; without, codes are symmetric',
+    expected: 'true or false',
+    initial: true,
+  },
   version: { about: 'layout of the stored tensors (--type)', expected: VERSIONS.join(', '), initial: 'gemm' },
   [SKIP_KEY]: {
     about: 'linears that stay float: an entry anywhere in a name skips it',
@@ -138,6 +161,15 @@ export const OPTIONS: Readonly<Record<string, OptionInfo>> = {
     initial: true,
   },
   apply_clip: { about: 'search how far the largest weights are cut', expected: 'true or false', initial: true },
+}
+
+/** quant_config.json of AutoAWQ before it wrote into config.json, which wins where it has a quantization_config. */
+export const MARKER_FILE = 'quant_config.json'
+
+/** What such a file stands for; undefined where its keys are not AWQ's. */
+export function markerConfig(content: JsonObject, given: JsonObject | undefined): JsonObject | undefined {
+  const isAwq = Object.keys(OLD_NAMES).some((key) => content[key] !== undefined)
+  return given ?? (isAwq ? { quant_method: 'awq', ...content } : undefined)
 }
 
 /** The quantization_config that flags stand for: `--bits`, `--group-size` ("none": whole rows), `--type` (the version), and its own keys. */

@@ -1,6 +1,17 @@
 // AWQ: 4-bit groups whose input channels are scaled by what the activations of calibration data say of them.
 import type { Method } from '../types.ts'
-import { type Awq, type AwqSettings, fromFlags, OPTIONS, parseConfig, VERSIONS } from './config.ts'
+import {
+  type Awq,
+  type AwqSettings,
+  fromFlags,
+  MARKER_FILE,
+  markerConfig,
+  OPTIONS,
+  parseConfig,
+  VERSIONS,
+  WIDTHS,
+} from './config.ts'
+import { configOfTensors } from './infer.ts'
 import { plan } from './plan.ts'
 import { quantize } from './quantize.ts'
 import { quantizeBlock } from './search.ts'
@@ -13,19 +24,28 @@ export const awq: Method<Awq, AwqSettings> = {
   container: 'safetensors',
   scope: 'block',
   capabilities: {
-    bits: [4],
+    bits: WIDTHS,
     calibration: 'required',
     devices: ['cpu', 'wasm', 'reference'],
     onTheFly: false,
     serialisable: true,
   },
-  // The search is the same for every layout: one variant walks all of it.
-  variants: VERSIONS.map((version) => ({
-    name: version,
-    bits: 4,
-    options: version === 'gemm' ? { groupSize: 32 } : { version, applyClip: false },
-  })),
+  // The search is the same for every layout and width: one variant walks all of it.
+  variants: [
+    ...VERSIONS.map((version) => ({
+      name: version,
+      bits: 4,
+      options: version === 'gemm' ? { groupSize: 32 } : { version, applyClip: false },
+    })),
+    ...WIDTHS.filter((bits) => bits !== 4).map((bits) => ({
+      name: `${bits} bit${bits === 8 ? ', symmetric' : ''}`,
+      bits,
+      options: { bits, groupSize: 32, applyClip: false, zeroPoint: bits !== 8 },
+    })),
+  ],
   options: OPTIONS,
+  marker: { file: MARKER_FILE, parse: markerConfig },
+  configOfTensors,
   parseConfig,
   fromFlags,
   plan,

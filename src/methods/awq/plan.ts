@@ -7,6 +7,9 @@ import { type Awq, type AwqSettings, SKIP_KEY } from './config.ts'
 import { scaleGroups } from './groups.ts'
 import { layoutProblem } from './stored.ts'
 
+/** Path of the token table. */
+const EMBEDDING = 'embed_tokens.weight'
+
 /** Name of a module inside its decoder layer: `model.layers.3.mlp.up_proj` -> `mlp.up_proj`. */
 export function nameInLayer(name: string): string {
   return moduleOf(name).replace(/^.*?\.\d+\./, '')
@@ -37,7 +40,18 @@ export function plan(tensors: readonly TensorInfo[], model: ModelInfo, config: A
     return { action: 'keep' }
   })
   const skipped = [...new Set(ragged)].filter((name) => !config.skip.some((entry) => name.includes(entry)))
-  return { tensors: steps, warnings: warningsOf(tensors, config), storedConfig: withSkips(config, skipped) }
+  return {
+    tensors: steps,
+    warnings: warningsOf(tensors, config),
+    storedConfig: withSkips(config, skipped),
+    metadata: tiedNames(tensors, model),
+  }
+}
+
+/** AutoAWQ's files name the tensor that is left out because another holds its values. */
+function tiedNames(tensors: readonly TensorInfo[], { tied }: ModelInfo): Map<string, string> | undefined {
+  const embedding = tensors.find((t) => t.path === EMBEDDING)
+  return tied && embedding ? new Map([['lm_head.weight', embedding.name]]) : undefined
 }
 
 /** Paths of all parameters inside decoder blocks. Throws ConfigError where there is no graph to read. */
@@ -61,8 +75,9 @@ function planLinear(info: TensorInfo, config: Awq, ragged: string[]): TensorPlan
       hint: '--dtype float32',
     })
   const group = config.groupSize === -1 ? shape[1] : config.groupSize
-  const problem = layoutProblem(shape, group, config.version)
-  if (!problem) return { action: 'quantize', settings: { bits: config.bits, group, version: config.version } }
+  const problem = layoutProblem(shape, { group, version: config.version, bits: config.bits })
+  const { bits, version, symmetric } = config
+  if (!problem) return { action: 'quantize', settings: { bits, group, version, symmetric } }
   ragged.push(inLayer)
   return { action: 'keep', reason: problem }
 }

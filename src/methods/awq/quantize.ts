@@ -16,12 +16,12 @@ export async function quantizeValues(
   name: string,
   w: Float32Array,
   shape: readonly number[],
-  { bits, group }: AwqSettings,
+  { bits, group, symmetric }: AwqSettings,
   clip?: Float32Array,
   kernels?: QuantizerKernels,
 ): Promise<QuantizedWeight> {
   const [rows, columns] = shape
-  const spec = { rows, columns, group, bits, symmetric: false, dtype: 'F16' } as const
+  const spec = { rows, columns, group, bits, symmetric, dtype: 'F16' } as const
   const { codes, scale, zero, bad } = await finalCodes(w, clip, spec, kernels)
   if (bad !== undefined) refuse(name, w, bad, group)
   const groups = [scale.length]

@@ -176,14 +176,15 @@ class BlockSearch {
 
   private specOf(path: string): CodeSpec {
     const [rows, columns] = this.shapes.get(path)!
-    const { bits, group } = this.settings.get(path) ?? this.defaults(columns)
-    return { rows, columns, group, bits, symmetric: false, dtype: this.dtype }
+    const { bits, symmetric } = this.config
+    const group = this.settings.get(path)?.group ?? this.defaultGroup(columns)
+    return { rows, columns, group, bits, symmetric, dtype: this.dtype }
   }
 
   /** A linear of a group that stays float takes part in the search as if it were quantised, as in the reference. */
-  private defaults(columns: number): { bits: 4; group: number } {
-    const { groupSize, bits } = this.config
-    return { bits, group: groupSize === -1 || columns % groupSize !== 0 ? columns : groupSize }
+  private defaultGroup(columns: number): number {
+    const { groupSize } = this.config
+    return groupSize === -1 || columns % groupSize !== 0 ? columns : groupSize
   }
 
   /** Means of the inputs and of the weights of a group, in the dtype of the search. */

@@ -17,15 +17,21 @@ const moduleName = (name: string) => name.replace(/\.weight$/, '')
 
 /** What inputs and outputs must be multiples of, for the files of each version. */
 const UNITS: Readonly<Record<AwqVersion, { inputs: number; outputs: number; groups?: readonly number[] }>> = {
-  gemm: { inputs: 1, outputs: 8 },
+  gemm: { inputs: 1, outputs: 8 }, // other widths than 4 take any number
   gemv: { inputs: 8, outputs: 1, groups: [32, 64] },
   gemv_fast: { inputs: 64, outputs: 4, groups: [32, 64] },
   'llm-awq': { inputs: 64, outputs: 4, groups: [32, 64] },
 }
 
-/** Why a weight [N, K] cannot be stored in groups of `group` as `version`, or undefined. */
-export function layoutProblem([n, k]: readonly number[], group: number, version: AwqVersion): string | undefined {
-  const { inputs, outputs, groups } = UNITS[version]
+type Layout = Pick<AwqSettings, 'bits' | 'group' | 'version'>
+
+/** Packings of gemm by width. */
+const GEMM = { 2: PACKINGS.awqGemm2, 3: PACKINGS.awqGemm3, 4: PACKINGS.awqGemm, 8: PACKINGS.awqGemm8 } as const
+
+/** Why a weight [N, K] cannot be stored so, or undefined. */
+export function layoutProblem([n, k]: readonly number[], { bits, group, version }: Layout): string | undefined {
+  const { inputs, groups } = UNITS[version]
+  const outputs = bits === 4 ? UNITS[version].outputs : 1
   if (k % group !== 0) return `its ${k} inputs are no multiple of the group size ${group}`
   if (k % inputs !== 0) return `its ${k} inputs are no multiple of ${inputs}, which ${version} needs`
   if (n % outputs !== 0) return `its ${n} outputs are no multiple of ${outputs}, which ${version} needs`
@@ -35,26 +41,28 @@ export function layoutProblem([n, k]: readonly number[], group: number, version:
 }
 
 /** Rows of the padded scales of gemv and its successors, in eights. */
-function paddedGroups(k: number, group: number): number {
+export function paddedGroups(k: number, group: number): number {
   const multiple = group >= 128 ? 1 : group === 64 ? 2 : 4
   return 8 * Math.ceil(Math.ceil(Math.floor(k / group) / 8) / multiple) * multiple
 }
 
 /** Names, dtypes and shapes of the stored tensors. */
-function specs(module: string, [n, k]: readonly number[], group: number, version: AwqVersion): TensorSpec[] {
+function specs(module: string, [n, k]: readonly number[], { bits, group, version }: Layout): TensorSpec[] {
   const groups = k / group
   const padded = version === 'gemm' ? 0 : paddedGroups(k, group)
   const spec = (suffix: string, dtype: string, ...shape: number[]) => ({ name: `${module}.${suffix}`, dtype, shape })
-  if (version === 'gemm')
-    return [spec('qweight', 'I32', k, n / 8), spec('qzeros', 'I32', groups, n / 8), spec('scales', 'F16', groups, n)]
+  if (version === 'gemm') {
+    const words = Math.ceil((n * bits) / 32)
+    return [spec('qweight', 'I32', k, words), spec('qzeros', 'I32', groups, words), spec('scales', 'F16', groups, n)]
+  }
   if (version === 'gemv')
     return [spec('qweight', 'I32', n, k / 8), spec('qzeros', 'I32', n, padded / 8), spec('scales', 'F16', n, padded)]
   const zeros = version === 'llm-awq' ? 'scaled_zeros' : 'qzeros'
   return [spec('qweight', 'I16', n / 4, k), spec(zeros, 'F16', padded, n), spec('scales', 'F16', padded, n)]
 }
 
-function outputs({ name, shape }: TensorInfo, { group, version }: AwqSettings): TensorSpec[] {
-  return specs(moduleName(name), shape, group, version)
+function outputs({ name, shape }: TensorInfo, settings: AwqSettings): TensorSpec[] {
+  return specs(moduleName(name), shape, settings)
 }
 
 /** [rows, columns] -> [columns, rows], `to` columns wide where that is more (zeros). */
@@ -79,14 +87,15 @@ function padded<T extends Float32Array | Uint8Array>(values: T, rows: number, co
 async function write(
   name: string,
   weight: QuantizedWeight,
-  { group, version }: AwqSettings,
+  settings: AwqSettings,
   kernels?: QuantizerKernels,
 ): Promise<NamedTensor[]> {
   const [n, k] = weight.shape
-  const places = specs(moduleName(name), weight.shape, group, version)
+  const { group, version } = settings
+  const places = specs(moduleName(name), weight.shape, settings)
   const packed = await (version === 'gemm' ? gemmParts : version === 'gemv' ? gemvParts : fastParts)(
     weight,
-    group,
+    settings,
     kernels,
   )
   const half = toFloat32(part(weight, 'scale'))
@@ -113,15 +122,18 @@ interface Parts {
 
 const zerosOf = (weight: QuantizedWeight) => Uint8Array.from(toFloat32(part(weight, 'zeroPoint')))
 
-async function gemmParts(weight: QuantizedWeight, group: number, kernels?: QuantizerKernels): Promise<Parts> {
+async function gemmParts(
+  weight: QuantizedWeight,
+  { bits, group }: AwqSettings,
+  kernels?: QuantizerKernels,
+): Promise<Parts> {
   const [n, k] = weight.shape
-  const groups = k / group
-  const zeros = await packCodes(PACKINGS.awqGemm, zerosOf(weight), n, groups, { kernels })
-  const codes = await packCodes(PACKINGS.awqGemm, part(weight, 'codes').data, n, k, { kernels })
-  return { weight: codes, zeros: rawTensor('I32', [groups, n / 8], zeros) }
+  const zeros = await packCodes(GEMM[bits], zerosOf(weight), n, k / group, { kernels })
+  const codes = await packCodes(GEMM[bits], part(weight, 'codes').data, n, k, { kernels })
+  return { weight: codes, zeros: rawTensor('I32', [zeros.length / 4], zeros) }
 }
 
-async function gemvParts(weight: QuantizedWeight, group: number, kernels?: QuantizerKernels): Promise<Parts> {
+async function gemvParts(weight: QuantizedWeight, { group }: AwqSettings, kernels?: QuantizerKernels): Promise<Parts> {
   const [n, k] = weight.shape
   const width = paddedGroups(k, group)
   const zeros = await packCodes(PACKINGS.awqGemv, padded(zerosOf(weight), n, k / group, width), n, width, { kernels })
@@ -130,7 +142,7 @@ async function gemvParts(weight: QuantizedWeight, group: number, kernels?: Quant
 }
 
 /** Zeros are stored as shifts: -(scale * zero), float16 from float32. */
-async function fastParts(weight: QuantizedWeight, group: number, kernels?: QuantizerKernels): Promise<Parts> {
+async function fastParts(weight: QuantizedWeight, { group }: AwqSettings, kernels?: QuantizerKernels): Promise<Parts> {
   const [n, k] = weight.shape
   const scale = toFloat32(part(weight, 'scale'))
   const { zero } = weight.scheme as AffineScheme
@@ -150,25 +162,25 @@ function fail(tensor: string, problem: string, fields: Record<string, unknown> =
 }
 
 /** Which layout the tensors of a module have; square matrices of gemm and gemv are told apart by their scales. */
-function versionOf(module: string, [n, k]: readonly number[], group: number, reader: Reader): AwqVersion {
+function layoutOf(module: string, [n, k]: readonly number[], group: number, reader: Reader): AwqSettings {
+  const { bits, symmetric } = reader.config
   const name = `${module}.qweight`
   const dtype = reader.dtypeOf(name)
   const shape = reader.shapeOf(name) ?? []
-  if (dtype === 'I16') return reader.has(`${module}.scaled_zeros`) ? 'llm-awq' : 'gemv_fast'
+  const layout = (version: AwqVersion) => ({ bits, group, version, symmetric })
+  if (dtype === 'I16') return layout(reader.has(`${module}.scaled_zeros`) ? 'llm-awq' : 'gemv_fast')
   if (dtype !== 'I32') fail(name, `it is ${dtype}, expected I32 or I16`, { actual: dtype, expected: ['I32', 'I16'] })
   const fits = (version: AwqVersion) =>
-    layoutProblem([n, k], group, version) === undefined &&
-    specs(module, [n, k], group, version).every((spec) => String(reader.shapeOf(spec.name)) === String(spec.shape))
-  const found = (['gemm', 'gemv'] as const).find(fits)
-  if (found) return found
-  const expected = specs(module, [n, k], group, 'gemm').map((spec) => spec.shape)
+    layoutProblem([n, k], layout(version)) === undefined &&
+    specs(module, [n, k], layout(version)).every((spec) => String(reader.shapeOf(spec.name)) === String(spec.shape))
+  const found = (['gemm', 'gemv'] as const).find((version) => (bits === 4 || version === 'gemm') && fits(version))
+  if (found) return layout(found)
+  const expected = specs(module, [n, k], layout('gemm')).map((spec) => spec.shape)
+  const other = bits === 4 ? `, gemv [${n},${k / 8}]` : ''
   return fail(
     name,
-    `its shape is [${shape}]; for [${n}, ${k}] in groups of ${group} gemm has [${expected[0]}], gemv [${n},${k / 8}], and scales to match`,
-    {
-      actual: shape,
-      expected,
-    },
+    `its shape is [${shape}]; for [${n}, ${k}] at ${bits} bits in groups of ${group} gemm has [${expected[0]}]${other}, and scales to match`,
+    { actual: shape, expected },
   )
 }
 
@@ -181,20 +193,21 @@ function groupOf([, k]: readonly number[], name: string, { config }: Reader): nu
 async function read(name: string, shape: readonly number[], reader: Reader): Promise<QuantizedWeight> {
   const module = moduleName(name)
   const group = groupOf(shape, name, reader)
-  const version = versionOf(module, shape, group, reader)
-  const problem = layoutProblem(shape, group, version)
+  const layout = layoutOf(module, shape, group, reader)
+  const { bits, version } = layout
+  const problem = layoutProblem(shape, layout)
   if (problem) fail(`${module}.qweight`, problem)
-  for (const spec of specs(module, shape, group, version)) checkSpec(spec, version, reader)
+  for (const spec of specs(module, shape, layout)) checkSpec(spec, version, reader)
   const [n, k] = shape
-  const codes = await readCodes(module, n, k, version, reader)
+  const codes = await readCodes(module, n, k, layout, reader)
   const scale = await readScales(`${module}.scales`, n, k / group, version, reader)
   const zero = version === 'gemm' || version === 'gemv' ? 'zeroPoint' : 'shift'
   const zeros =
     zero === 'zeroPoint'
-      ? await readZeros(`${module}.qzeros`, n, k, group, version, reader)
+      ? await readZeros(`${module}.qzeros`, n, k, layout, reader)
       : await readShifts(version === 'llm-awq' ? `${module}.scaled_zeros` : `${module}.qzeros`, n, k / group, reader)
   return {
-    scheme: { kind: 'affine', bits: 4, group: { kind: 'flat', size: group }, zero },
+    scheme: { kind: 'affine', bits, group: { kind: 'flat', size: group }, zero },
     shape,
     parts: { codes: rawTensor('U8', shape, codes), scale, [zero]: zeros },
   }
@@ -215,10 +228,10 @@ async function readCodes(
   module: string,
   n: number,
   k: number,
-  version: AwqVersion,
+  { bits, version }: AwqSettings,
   reader: Reader,
 ): Promise<Uint8Array> {
-  const packing = version === 'gemm' ? PACKINGS.awqGemm : version === 'gemv' ? PACKINGS.awqGemv : PACKINGS.awqGemvFast
+  const packing = version === 'gemm' ? GEMM[bits] : version === 'gemv' ? PACKINGS.awqGemv : PACKINGS.awqGemvFast
   return unpackCodes(packing, (await reader.read(`${module}.qweight`)).data, n, k, reader.kernels)
 }
 
@@ -266,15 +279,14 @@ async function readZeros(
   name: string,
   n: number,
   k: number,
-  group: number,
-  version: AwqVersion,
+  { bits, group, version }: AwqSettings,
   reader: Reader,
 ): Promise<RawTensor> {
   const { data } = await reader.read(name)
   const groups = k / group
   const zeros =
     version === 'gemm'
-      ? await unpackCodes(PACKINGS.awqGemm, data, n, groups, reader.kernels)
+      ? await unpackCodes(GEMM[bits], data, n, groups, reader.kernels)
       : unpadded(await unpackCodes(PACKINGS.awqGemv, data, n, paddedGroups(k, group), reader.kernels), n, groups, name)
   return rawTensor('F16', [n * groups], fromFloat32(Float32Array.from(zeros), 'F16'))
 }
@@ -294,13 +306,9 @@ async function readSettings(name: string, reader: Reader): Promise<AwqSettings> 
   const scales = reader.shapeOf(`${module}.scales`) ?? []
   const words = reader.shapeOf(`${module}.qweight`) ?? []
   const isFast = reader.dtypeOf(`${module}.qweight`) === 'I16'
-  const shape = isFast
-    ? [4 * words[0], words[1]]
-    : scales[0] === words[0] && scales[1] !== 8 * words[1]
-      ? [words[0], 8 * words[1]]
-      : [8 * words[1], words[0]]
-  const group = groupOf(shape, name, reader)
-  return { bits: 4, group, version: versionOf(module, shape, group, reader) }
+  const isGemv = reader.config.bits === 4 && scales[0] === words[0] && scales[1] !== 8 * words[1]
+  const shape = isFast ? [4 * words[0], words[1]] : isGemv ? [words[0], 8 * words[1]] : [scales[1], words[0]]
+  return layoutOf(module, shape, groupOf(shape, name, reader), reader)
 }
 
 export const stored: StoredLayout<Awq, AwqSettings> = {
