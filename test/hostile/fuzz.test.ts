@@ -175,6 +175,9 @@ describe('models', () => {
     ['bitsandbytes/nf4-dq', 300],
     ['bitsandbytes/int8', 100],
     ['hqq/llama_b4', 300],
+    ['awq/llama_g32_f32_gemm/checkpoint', 60],
+    ['awq/qwen2_g64_bf16_gemv/checkpoint', 60],
+    ['awq/gemma_g128_f16_gemv_fast/checkpoint', 60],
   ] as const)('%s: quantised weights and their config', (path, count) => {
     const files = folder(path)
     const end = headerOf(files['model.safetensors'])
