@@ -54,13 +54,15 @@ const CASES: readonly (readonly [string, readonly [number, number], Omit<Additiv
   ['1x8 g16', [130, 96], { bits: 8, codebooks: 1, group: one(16) }],
   ['8x8 g32', [200, 96], { bits: 8, codebooks: 8, group: one(32) }],
   ['3x5 g8', [70, 40], { bits: 5, codebooks: 3, group: one(8) }],
+  ['2x7 g5, a group of an odd width', [520, 45], { bits: 7, codebooks: 2, group: one(5) }],
+  ['2x8 g128, wider than int16 tables take', [130, 256], { bits: 8, codebooks: 2, group: one(128) }],
   ['1x1 g3', [70, 33], { bits: 1, codebooks: 1, group: one(3) }],
   ['1x12 g8', [70, 264], { bits: 12, codebooks: 1, group: one(8) }],
   ['2x6 g4, pairs of rows', [74, 264], { bits: 6, codebooks: 2, group: { out: 2, in: 4 } }],
   ['1x9 g24, three rows', [33, 288], { bits: 9, codebooks: 1, group: { out: 3, in: 24 } }],
 ]
 
-/** Of the span of the outputs. Exact: float32 sums. int16 tables: a step is 1/4096 of the largest product of a block. */
+/** Of the span of the outputs. Exact: float32 sums. int16 tables: a step is 1/2048 of the largest product of a block. */
 const TOLERANCE: Readonly<Record<Precision, number>> = { exact: 1e-6, fast: 1e-6, fastest: 2e-3 }
 
 function graphOf([n, k]: readonly [number, number]): Graph {

@@ -1,5 +1,5 @@
 // The tile of additive codebooks: written here, found again by every kernel. Codebooks lie entry by entry for each value of a group, so that
-// neighbouring entries are neighbours in memory.
+// neighbouring entries are neighbours in memory; codebooks that tables are made of lie there once more in 15 bits, pairs of values together.
 #pragma once
 #include "layout.h"
 
@@ -11,6 +11,21 @@ inline size_t additive_codes_bytes(const Weight& w) {
 }
 
 inline const float* additive_codebooks(const Weight& w) { return (const float*)(w.tile + w.panel_bytes * (size_t)w.panels); }
+
+/** Largest value of a codebook in 15 bits: 8 products with as large a value of x fit 32 bits. */
+constexpr int LARGEST_WORD = 16383;
+/** Entries for which there is room in a codebook of words. */
+inline int word_entries(const Weight& w) { return max(64, 1 << w.bits); }
+inline int word_pairs(const Weight& w) { return (w.group + 1) / 2; }
+
+inline size_t float_codebooks_bytes(const Weight& w) {
+  const size_t bytes = (size_t)w.codebooks * (size_t)(w.out * w.group) * ((size_t)4 << w.bits);
+  return (bytes + 63) / 64 * 64;
+}
+inline size_t word_codebooks_bytes(const Weight& w) { return (size_t)(w.codebooks * word_pairs(w) * word_entries(w)) * 4; }
+
+/** int16 [codebooks][pairs of a group][entries][2], in units of table_unit; where table_unit is above 0. */
+inline const int16_t* word_codebooks(const Weight& w) { return (const int16_t*)((const uint8_t*)additive_codebooks(w) + float_codebooks_bytes(w)); }
 
 /** 16 rows of a panel of 64. */
 struct AdditiveRows {
@@ -28,6 +43,19 @@ inline AdditiveRows additive_rows(const Weight& w, const uint8_t* panel) {
   return {panel, scales + first, additive_codebooks(w), (int)block * ADDITIVE_ROWS + first};
 }
 
+/** The unit of codebooks in words; 0 where no tables are made, a value is not finite, or all are too small to divide by. */
+inline float word_unit(const Source& s) {
+  if (s.bits > 8 || s.out != 1) return 0;
+  const size_t count = (size_t)s.codebooks * (size_t)s.group << s.bits;
+  float largest = 0;
+  for (size_t i = 0; i < count; i++) {
+    const float value = s.table[i] < 0 ? -s.table[i] : s.table[i];
+    if (!(value - value == 0)) return 0;
+    largest = max(largest, value);
+  }
+  return largest > 1e-30f ? largest / LARGEST_WORD : 0;
+}
+
 inline void describe_additive(const Source& s, Weight& w) {
   w.bits = (uint8_t)s.bits;
   w.group = s.group;
@@ -35,7 +63,22 @@ inline void describe_additive(const Source& s, Weight& w) {
   w.out = s.out;
   w.panels = (s.n + ADDITIVE_ROWS - 1) / ADDITIVE_ROWS;
   w.panel_bytes = additive_codes_bytes(w) + ADDITIVE_ROWS * 4;
-  w.shared_bytes = (size_t)s.codebooks * (size_t)(s.out * s.group) * ((size_t)4 << s.bits);
+  w.table_unit = word_unit(s);
+  w.shared_bytes = float_codebooks_bytes(w) + (w.table_unit > 0 ? word_codebooks_bytes(w) : 0);
+}
+
+inline void write_word_codebooks(const Source& s, const Weight& w, int16_t* out) {
+  zero(out, word_codebooks_bytes(w));
+  const int entries = 1 << s.bits, pairs = word_pairs(w), room = word_entries(w);
+  for (int c = 0; c < s.codebooks; c++) {
+    for (int e = 0; e < entries; e++) {
+      const float* values = s.table + ((size_t)c * (size_t)entries + (size_t)e) * (size_t)s.group;
+      for (int i = 0; i < s.group; i++) {
+        const float word = values[i] / w.table_unit;
+        out[((size_t)(c * pairs + i / 2) * (size_t)room + (size_t)e) * 2 + (size_t)(i % 2)] = (int16_t)(word + (word < 0 ? -0.5f : 0.5f));
+      }
+    }
+  }
 }
 
 inline void tile_additive(const Source& s, const Weight& w, uint8_t* out, int panel) {
@@ -55,6 +98,7 @@ inline void tile_additive(const Source& s, const Weight& w, uint8_t* out, int pa
       for (size_t d = 0; d < size; d++) book[(c * size + d) * entries + e] = s.table[(c * entries + e) * size + d];
     }
   }
+  if (w.table_unit > 0) write_word_codebooks(s, w, (int16_t*)((uint8_t*)book + float_codebooks_bytes(w)));
 }
 
 inline void decode_additive_row(const Weight& w, int row, float* out) {

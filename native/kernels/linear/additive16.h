@@ -1,8 +1,8 @@
 // Tables of int16, for machines with vpermi2b: a table of 256 values is eight registers, four of low bytes and four of high ones, and 64 rows
-// are looked up at once. A block of groups has one scale such that the sums of its looked-up values fit int16.
-// 4096 x 4096, 2x8 g8, one thread: 246 us against 639 with float32 tables; error about 1e-3 of the span.
+// are looked up at once. A block of groups has one scale such that the sums of its looked-up values fit int16. The tables are products of
+// codebooks and x in 15 bits each (vpdpwssd), so rounding to a table's 12 bits is the only error that counts: about 1e-3 of the span.
 #pragma once
-#include "additive-table.h"
+#include "pieces.h"
 
 namespace fb::linear {
 namespace {
@@ -12,9 +12,12 @@ constexpr int TABLE16_BYTES = 512;
 constexpr int SUMMANDS = 16;
 constexpr float LARGEST16 = 32767.0f / SUMMANDS;
 /** Panels that pass while a table is in registers. */
-constexpr int PANELS16 = 4;
+constexpr int PANELS16 = 6;
 
-inline bool has_tables16(const Weight& w) { return has_byte_permutes() && w.codebooks <= SUMMANDS; }
+/** Values of x in a group whose products with a codebook's words fit 32 bits. */
+constexpr int MOST_VALUES = 64;
+
+inline bool has_tables16(const Weight& w) { return has_byte_permutes() && w.table_unit > 0 && w.codebooks <= SUMMANDS && w.group <= MOST_VALUES; }
 
 inline int block_groups(const Weight& w) { return SUMMANDS / w.codebooks; }
 inline int blocks16(const Weight& w) { return (w.k / w.group + block_groups(w) - 1) / block_groups(w); }
@@ -25,33 +28,87 @@ inline size_t tables16_bytes(const Weight& w) {
 }
 inline size_t scales16_at(const Weight& w) { return (size_t)(w.k / w.group * w.codebooks) * TABLE16_BYTES; }
 
-/** 64 values as low and high bytes. */
-FB_INLINE void split(const float* values, F inverse, uint8_t* low, uint8_t* high) {
-  for (int v = 0; v < 4; v++) {
-    const __m512i q = _mm512_cvtps_epi32((__m512)(load<F>(values + v * LANES) * inverse));
-    _mm_storeu_si128((__m128i*)(low + v * LANES), _mm512_cvtepi32_epi8(q));
-    _mm_storeu_si128((__m128i*)(high + v * LANES), _mm512_cvtepi32_epi8(_mm512_srai_epi32(q, 8)));
+/** x of a block of groups as words, those of odd groups filled up to pairs. -> their unit; infinite or NaN where a value is. */
+float words_of_x(const float* x, int groups, int group, int16_t* out) {
+  uint32_t largest = 0;  // of the magnitudes' bits: NaN is above all
+  for (int i = 0; i < groups * group; i++) largest = max(largest, bits<uint32_t>(x[i]) & 0x7fffffff);
+  const float top = bits<float>(largest), most = (float)min(32767, 0x7fffffff / (LARGEST_WORD * group));
+  const float inverse = top > 1e-30f && largest < 0x7f800000 ? most / top : 0;
+  const bool even = group % 2 == 0;
+  const int runs = even ? 1 : groups, length = even ? groups * group : group;
+  for (int run = 0; run < runs; run++, x += length, out += length + 1) {
+    for (int i = 0; i < length; i++) out[i] = (int16_t)(int)__builtin_rintf(x[i] * inverse);
+    if (!even) out[length] = 0;
   }
+  return top / most;
 }
 
-void fill_tables16(const Weight& w, const float* x, uint8_t* out) {
-  FB_ALIGN(64) float tables[SUMMANDS * 256];
-  const int groups = w.k / w.group, step = block_groups(w), entries = 1 << w.bits;
-  float* scales = (float*)(out + scales16_at(w));
-  for (int from = 0, block = 0; from < groups; from += step, block++) {
-    const int count = (min(groups, from + step) - from) * w.codebooks;
-    F largest = {};
-    for (int t = 0; t < count; t++) {
-      float* table = tables + t * 256;
-      for (int e = entries; e < 256; e++) table[e] = 0;
-      fill_table(w, x + (from + t / w.codebooks) * w.group, t % w.codebooks, table);
-      for (int e = 0; e < 256; e += LANES) largest = (F)_mm512_max_ps((__m512)largest, _mm512_abs_ps((__m512)load<F>(table + e)));
+/** Products of all entries of a codebook with G groups, `apart` values from one group's to the next, PAIRS pairs (0: `pairs`) each. -> largest magnitude */
+template <int G, int PAIRS>
+FB_INLINE __m512i products(const int16_t* book, int entries, int pairs, const int16_t* x, int32_t* table, size_t apart, __m512i largest) {
+  if (PAIRS) pairs = PAIRS;
+  for (int e = 0; e < entries; e += LANES) {
+    __m512i sums[G];
+    for (int g = 0; g < G; g++) sums[g] = _mm512_setzero_si512();
+    for (int p = 0; p < pairs; p++) {
+      const __m512i words = _mm512_loadu_si512(book + (size_t)(p * entries + e) * 2);
+      for (int g = 0; g < G; g++) sums[g] = _mm512_dpwssd_epi32(sums[g], words, _mm512_set1_epi32(load<int32_t>(x + 2 * (g * pairs + p))));
     }
-    const float top = _mm512_reduce_max_ps((__m512)largest);
-    scales[block] = top / LARGEST16;
-    const F inverse = splat(top > 0 ? LARGEST16 / top : 0);
-    for (int t = 0; t < count; t++, out += TABLE16_BYTES) {
-      for (int e = 0; e < 256; e += 64) split(tables + t * 256 + e, inverse, out + e, out + 256 + e);
+    for (int g = 0; g < G; g++) {
+      largest = _mm512_max_epi32(largest, _mm512_abs_epi32(sums[g]));
+      _mm512_storeu_si512(table + (size_t)g * apart + e, sums[g]);
+    }
+  }
+  return largest;
+}
+
+template <int PAIRS>
+int32_t block_products(const Weight& w, int groups, const int16_t* x, int32_t* tables) {
+  const int pairs = word_pairs(w), entries = word_entries(w);
+  const size_t apart = (size_t)w.codebooks * 256;
+  __m512i largest = _mm512_setzero_si512();
+  for (int b = 0; b < w.codebooks; b++) {
+    const int16_t* book = word_codebooks(w) + (size_t)(b * pairs * entries) * 2;
+    int g = 0;
+    for (; g + 4 <= groups; g += 4) largest = products<4, PAIRS>(book, entries, pairs, x + 2 * g * pairs, tables + (size_t)(g * w.codebooks + b) * 256, apart, largest);
+    for (; g < groups; g++) largest = products<1, PAIRS>(book, entries, pairs, x + 2 * g * pairs, tables + (size_t)(g * w.codebooks + b) * 256, apart, largest);
+  }
+  return _mm512_reduce_max_epi32(largest);
+}
+
+/** Where the low bytes of 64 values lie that two packs of int32 to int16 have left. */
+struct LowBytes {
+  uint8_t at[64];
+  constexpr LowBytes() : at() {
+    for (int e = 0; e < 64; e++) at[e] = (uint8_t)(2 * (e / 32 * 32 + e % 16 / 4 * 8 + e % 32 / 16 * 4 + e % 4));
+  }
+};
+constexpr LowBytes LOW_BYTES;
+
+/** 64 values times `factor` as low and high bytes. */
+__attribute__((target("avx512vbmi"), always_inline)) inline void split(const int32_t* values, __m512 factor, uint8_t* low, uint8_t* high) {
+  __m512i q[4];
+  for (int v = 0; v < 4; v++) q[v] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(values + v * LANES)), factor));
+  const __m512i a = _mm512_packs_epi32(q[0], q[1]), b = _mm512_packs_epi32(q[2], q[3]);
+  const __m512i at = _mm512_loadu_si512(LOW_BYTES.at);
+  _mm512_storeu_si512(low, _mm512_permutex2var_epi8(a, at, b));
+  _mm512_storeu_si512(high, _mm512_permutex2var_epi8(a, _mm512_add_epi8(at, _mm512_set1_epi8(1)), b));
+}
+
+__attribute__((target("avx512vbmi"))) void fill_tables16(const Weight& w, const float* x, uint8_t* out) {
+  FB_ALIGN(64) int32_t tables[SUMMANDS * 256];
+  FB_ALIGN(64) int16_t words[SUMMANDS * MOST_VALUES];
+  const int groups = w.k / w.group, step = block_groups(w), entries = word_entries(w), pairs = word_pairs(w);
+  float* scales = (float*)(out + scales16_at(w));
+  for (int from = 0; from < groups; from += step) {
+    const int count = min(groups, from + step) - from;
+    const float unit = words_of_x(x + from * w.group, count, w.group, words);
+    const int32_t top = pairs == 4 ? block_products<4>(w, count, words, tables) : block_products<0>(w, count, words, tables);
+    const float most = (float)max(top, 1);
+    *scales++ = w.table_unit * unit * (most / LARGEST16);
+    const __m512 factor = _mm512_set1_ps(LARGEST16 / most);
+    for (int t = 0; t < count * w.codebooks; t++, out += TABLE16_BYTES) {
+      for (int e = 0; e < entries; e += 64) split(tables + t * 256 + e, factor, out + e, out + 256 + e);
     }
   }
 }
@@ -102,8 +159,13 @@ __attribute__((target("avx512vbmi"))) FB_NOINLINE void look_up_panels(const Weig
 }
 
 void look_up16(const Weight& w, const uint8_t* tables, int from, int to, float* sums) {
-  for (; from + PANELS16 <= to; from += PANELS16, sums += PANELS16 * ADDITIVE_ROWS) look_up_panels<PANELS16>(w, tables, from, sums);
-  for (; from < to; from++, sums += ADDITIVE_ROWS) look_up_panels<1>(w, tables, from, sums);
+  constexpr decltype(&look_up_panels<1>) OF_PANELS[] = {look_up_panels<1>, look_up_panels<2>, look_up_panels<3>, look_up_panels<4>, look_up_panels<5>, look_up_panels<6>};
+  for (int passes = (to - from + PANELS16 - 1) / PANELS16; from < to; passes--) {
+    const int panels = (to - from + passes - 1) / passes;
+    OF_PANELS[panels - 1](w, tables, from, sums);
+    from += panels;
+    sums += panels * ADDITIVE_ROWS;
+  }
 }
 
 }  // namespace

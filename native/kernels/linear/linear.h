@@ -68,9 +68,9 @@ struct Weight {
   float unit;          // Levels: value = d * scale * unit * level
   // Lookup16: table_unit * (t0 + t1 / 2^15), each a 15-bit word as two planes of bytes, the low ones first.
   uint8_t table_planes[4][16];
-  float table_unit;
+  float table_unit;     // Additive: of the codebooks in words, 0 without
   int codebooks, out;   // Additive
-  size_t shared_bytes;  // what all panels read, after the last: codebooks f32 [codebooks][out * group][2^bits]
+  size_t shared_bytes;  // what all panels read, after the last: codebooks f32 [codebooks][out * group][2^bits], and as words (additive-tile.h)
   const uint8_t* tile;
 };
 
