@@ -28,6 +28,20 @@ inline size_t tables16_bytes(const Weight& w) {
 }
 inline size_t scales16_at(const Weight& w) { return (size_t)(w.k / w.group * w.codebooks) * TABLE16_BYTES; }
 
+/** Codes that are fetched into the second cache while tables are filled, which leaves the memory idle. */
+constexpr int FETCHED_BYTES = 256 * 1024;
+
+/** Blocks of the codes whose fetching filling begins, half of them at most: looking up goes on with the others. */
+inline int fetched_blocks(const Weight& w) { return min(blocks16(w) / 2, FETCHED_BYTES / (w.panels * SUMMANDS * ADDITIVE_ROWS)); }
+
+void fetch_codes(const Weight& w, int block) {
+  const int bytes = block_groups(w) * w.codebooks * ADDITIVE_ROWS;
+  for (int panel = 0; panel < w.panels; panel++) {
+    const uint8_t* codes = w.tile + w.panel_bytes * (size_t)panel + (size_t)(block * bytes);
+    for (int i = 0; i < bytes; i += 64) __builtin_prefetch(codes + i, 0, 2);
+  }
+}
+
 /** x of a block of groups as words, those of odd groups filled up to pairs. -> their unit; infinite or NaN where a value is. */
 float words_of_x(const float* x, int groups, int group, int16_t* out) {
   uint32_t largest = 0;  // of the magnitudes' bits: NaN is above all
@@ -99,8 +113,10 @@ __attribute__((target("avx512vbmi"))) void fill_tables16(const Weight& w, const 
   FB_ALIGN(64) int32_t tables[SUMMANDS * 256];
   FB_ALIGN(64) int16_t words[SUMMANDS * MOST_VALUES];
   const int groups = w.k / w.group, step = block_groups(w), entries = word_entries(w), pairs = word_pairs(w);
+  const int every = blocks16(w) / max(fetched_blocks(w), 1);
   float* scales = (float*)(out + scales16_at(w));
-  for (int from = 0; from < groups; from += step) {
+  for (int from = 0, block = 0; from < groups; from += step, block++) {
+    if (block % every == 0 && block / every < fetched_blocks(w)) fetch_codes(w, block / every);
     const int count = min(groups, from + step) - from;
     const float unit = words_of_x(x + from * w.group, count, w.group, words);
     const int32_t top = pairs == 4 ? block_products<4>(w, count, words, tables) : block_products<0>(w, count, words, tables);
@@ -125,46 +141,49 @@ FB_INLINE void widen_sums(__m512i low, __m512i high, F scale, float* sums) {
   _mm512_store_si512(a, low);
   _mm512_store_si512(b, high);
   for (int part = 0; part < 4; part++) {
+    typedef int16_t Words __attribute__((vector_size(32)));
     const __m256i words = _mm256_set_m128i(_mm_load_si128((const __m128i*)(b + part * 8)), _mm_load_si128((const __m128i*)(a + part * 8)));
-    const F value = (F)_mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(words));
+    const F value = to_float(__builtin_convertvector((Words)words, I));
     store(sums + part * LANES, fma(value, scale, load<F>(sums + part * LANES)));
   }
 }
 
+/** Adds what a block of `count` tables says of panels that lie `w.panel_bytes` apart; fetches their codes of `ahead` bytes further on. */
 template <int PANELS>
-__attribute__((target("avx512vbmi"))) FB_NOINLINE void look_up_panels(const Weight& w, const uint8_t* tables, int panel, float* sums) {
-  const float* scales = (const float*)(tables + scales16_at(w));
-  const int all = w.k / w.group * w.codebooks, step = block_groups(w) * w.codebooks;
-  const uint8_t* codes[PANELS];
-  for (int p = 0; p < PANELS; p++) codes[p] = w.tile + w.panel_bytes * (size_t)(panel + p);
-  for (int i = 0; i < PANELS * ADDITIVE_ROWS; i += LANES) store(sums + i, F{});
-  for (int from = 0, block = 0; from < all; from += step, block++) {
-    __m512i low[PANELS], high[PANELS];
-    for (int p = 0; p < PANELS; p++) low[p] = high[p] = _mm512_setzero_si512();
-    for (int at = from; at < min(all, from + step); at++, tables += TABLE16_BYTES) {
-      __m512i first[4], second[4];
-      for (int v = 0; v < 4; v++) first[v] = _mm512_loadu_si512(tables + v * 64);
-      for (int v = 0; v < 4; v++) second[v] = _mm512_loadu_si512(tables + 256 + v * 64);
-      for (int p = 0; p < PANELS; p++) {
-        const __m512i code = _mm512_loadu_si512(codes[p] + (size_t)at * ADDITIVE_ROWS);
-        const __mmask64 upper = _mm512_movepi8_mask(code);
-        const __m512i l = look_up_bytes(first, code, upper), h = look_up_bytes(second, code, upper);
-        low[p] = _mm512_add_epi16(low[p], _mm512_unpacklo_epi8(l, h));
-        high[p] = _mm512_add_epi16(high[p], _mm512_unpackhi_epi8(l, h));
-      }
+__attribute__((target("avx512vbmi"))) FB_NOINLINE void look_up_block(const Weight& w, const uint8_t* tables, int count, float scale, const uint8_t* codes, int ahead, float* sums) {
+  __m512i low[PANELS], high[PANELS];
+  for (int p = 0; p < PANELS; p++) low[p] = high[p] = _mm512_setzero_si512();
+  for (int t = 0; t < count; t++, tables += TABLE16_BYTES, codes += ADDITIVE_ROWS) {
+    __m512i first[4], second[4];
+    for (int v = 0; v < 4; v++) first[v] = _mm512_loadu_si512(tables + v * 64);
+    for (int v = 0; v < 4; v++) second[v] = _mm512_loadu_si512(tables + 256 + v * 64);
+    for (int p = 0; p < PANELS; p++) {
+      const uint8_t* at = codes + w.panel_bytes * (size_t)p;
+      __builtin_prefetch(at + ahead, 0, 2);
+      const __m512i code = _mm512_loadu_si512(at);
+      const __mmask64 upper = _mm512_movepi8_mask(code);
+      const __m512i l = look_up_bytes(first, code, upper), h = look_up_bytes(second, code, upper);
+      low[p] = _mm512_add_epi16(low[p], _mm512_unpacklo_epi8(l, h));
+      high[p] = _mm512_add_epi16(high[p], _mm512_unpackhi_epi8(l, h));
     }
-    const F scale = splat(scales[block]);
-    for (int p = 0; p < PANELS; p++) widen_sums(low[p], high[p], scale, sums + p * ADDITIVE_ROWS);
   }
+  for (int p = 0; p < PANELS; p++) widen_sums(low[p], high[p], splat(scale), sums + p * ADDITIVE_ROWS);
 }
 
+/** sums[panel][64] of the rows of panels [from, to), without their scales: all panels pass a block of tables while it lies in the first cache. */
 void look_up16(const Weight& w, const uint8_t* tables, int from, int to, float* sums) {
-  constexpr decltype(&look_up_panels<1>) OF_PANELS[] = {look_up_panels<1>, look_up_panels<2>, look_up_panels<3>, look_up_panels<4>, look_up_panels<5>, look_up_panels<6>};
-  for (int passes = (to - from + PANELS16 - 1) / PANELS16; from < to; passes--) {
-    const int panels = (to - from + passes - 1) / passes;
-    OF_PANELS[panels - 1](w, tables, from, sums);
-    from += panels;
-    sums += panels * ADDITIVE_ROWS;
+  constexpr decltype(&look_up_block<1>) OF_PANELS[] = {look_up_block<1>, look_up_block<2>, look_up_block<3>, look_up_block<4>, look_up_block<5>, look_up_block<6>};
+  const float* scales = (const float*)(tables + scales16_at(w));
+  const int all = w.k / w.group * w.codebooks, step = block_groups(w) * w.codebooks, ahead = max(fetched_blocks(w), 1) * step * ADDITIVE_ROWS;
+  const int passes = (to - from + PANELS16 - 1) / PANELS16;
+  for (int i = 0; i < (to - from) * ADDITIVE_ROWS; i += LANES) store(sums + i, F{});
+  for (int at = 0; at < all; at += step, tables += step * TABLE16_BYTES) {
+    const uint8_t* codes = w.tile + (size_t)at * ADDITIVE_ROWS;
+    for (int pass = 0, panel = from; pass < passes; pass++) {
+      const int panels = (to - panel + passes - pass - 1) / (passes - pass);
+      OF_PANELS[panels - 1](w, tables, min(all - at, step), scales[at / step], codes + w.panel_bytes * (size_t)panel, ahead, sums + (panel - from) * ADDITIVE_ROWS);
+      panel += panels;
+    }
   }
 }
 
