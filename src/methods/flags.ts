@@ -1,6 +1,6 @@
 // Options by name: the words of a command line (kebab-case) and of the library (camelCase) as keys of a quantization_config.
 import { ConfigError } from '../core/errors.ts'
-import { fromPlain, type Json, type JsonObject, type Plain } from '../core/json.ts'
+import { fromPlain, type Json, type Plain } from '../core/json.ts'
 
 /** What is the same in every spelling: `group-size`, `groupSize` and `group_size`. */
 export const squash = (name: string): string => name.replace(/[-_]/g, '').toLowerCase()
@@ -10,22 +10,6 @@ export function keyOfFlag(flag: string, method: string, options: readonly string
   const key = options.find((option) => squash(option) === squash(flag))
   if (key) return key
   throw new ConfigError(`"${flag}" is no option of ${method}: there are ${options.join(', ')}`, { key: flag })
-}
-
-/** The config's keys that flags stand for; a word of the command line becomes a value by `fromText`. Throws ConfigError. */
-export function keysOfFlags(
-  flags: Readonly<Record<string, unknown>>,
-  method: string,
-  options: readonly string[],
-  fromText: (key: string, text: string) => Json,
-): JsonObject {
-  const keys: JsonObject = {}
-  for (const [flag, value] of Object.entries(flags)) {
-    if (value === undefined) continue
-    const key = keyOfFlag(flag, method, options)
-    keys[key] = typeof value === 'string' ? fromText(key, value) : fromPlain(value as Plain)
-  }
-  return keys
 }
 
 /** `a,b` as a list of names; nothing is none. */

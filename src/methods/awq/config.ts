@@ -1,9 +1,8 @@
 // quantization_config of AWQ: AutoAWQ's keys in old and new spelling, what transformers adds, and beside them how the search works, which
 // no file stores.
-import { ConfigError, UnsupportedError } from '../../core/errors.ts'
-import { fromPlain, type Json, JsonNumber, type JsonObject, toPlain } from '../../core/json.ts'
-import type { OptionInfo } from '../fields.ts'
-import { keysOfFlags, listOfText, valueOfText } from '../flags.ts'
+import { UnsupportedError } from '../../core/errors.ts'
+import { fromPlain, type Json, type JsonObject } from '../../core/json.ts'
+import { asNumber, ConfigKeys, choice, flag, names, number, orNull } from '../fields.ts'
 import type { MethodFlags } from '../types.ts'
 
 export const SKIP_KEY = 'modules_to_not_convert'
@@ -45,122 +44,82 @@ export interface AwqSettings {
 /** Names that older files have for the same bytes. */
 const SAME_BYTES: Readonly<Record<string, AwqVersion>> = { exllama: 'gemm', exllamav2: 'gemm', ipex: 'gemm' }
 const OLD_NAMES = { w_bit: 'bits', q_group_size: 'group_size' } as const
-const SEARCH_KEYS = ['duo_scaling', 'apply_clip'] as const
 /** Keys that say how others run a model, or that transformers takes over from its GPTQ config. */
 const ACCEPTED =
   /^(quant_method|format|backend|do_fuse|fuse_max_seq_len|modules_to_fuse|exllama_config|desc_act|sym|damp_percent|act_group_aware|true_sequential|dataset|tokenizer|pack_dtype|meta|checkpoint_format|lm_head|static_groups|use_cuda_fp16|cache_block_outputs|model_seqlen|block_name_to_quantize|module_name_preceding_first_block|batch_size|pad_token_id|max_input_length|modules_in_block_to_quantize)$/
 
-function refuse(key: string, actual: Json, expected: string): never {
-  const plain = toPlain(actual)
-  throw new ConfigError(`quantization_config of AWQ: "${key}" is ${JSON.stringify(plain)}, expected ${expected}`, {
-    key,
-    actual: plain,
-    expected,
-  })
+const versionNamed = (value: Json): AwqVersion | undefined => {
+  const name = typeof value === 'string' ? value.toLowerCase() : ''
+  return VERSIONS.find((version) => version === name) ?? SAME_BYTES[name]
 }
 
-function flag(given: JsonObject, key: string): boolean {
-  const value = given[key] ?? true
-  return typeof value === 'boolean' ? value : refuse(key, value, 'true or false')
-}
+const KEYS = new ConfigKeys('AWQ', {
+  bits: number(
+    4,
+    WIDTHS.join(', '),
+    (n) => WIDTHS.some((width) => width === n),
+    'bits a weight; 4 alone where the version is not gemm (--bits)',
+  ),
+  group_size: number(
+    128,
+    'a multiple of 8, or -1 for whole rows',
+    (n) => n === -1 || (Number.isSafeInteger(n) && n > 0 && n % 8 === 0),
+    'inputs that share a scale (--group-size)',
+  ),
+  zero_point: flag(true, 'a zero point for each group; without, codes are symmetric'),
+  version: {
+    ...choice('gemm', VERSIONS, 'layout of the stored tensors (--type)'),
+    expected: VERSIONS.join(', '),
+    check: (value) => versionNamed(value),
+  },
+  [SKIP_KEY]: orNull(names(null, 'linears that stay float: an entry anywhere in a name skips it')),
+  duo_scaling: flag(true, 'weights take part in the choice of factors, not the activations alone'),
+  apply_clip: flag(true, 'search how far the largest weights are cut'),
+})
 
-function integer(given: JsonObject, key: string, initial: number): number {
-  const value = given[key]
-  if (value === undefined) return initial
-  if (value instanceof JsonNumber && Number.isSafeInteger(value.value)) return value.value
-  return refuse(key, value, 'an integer')
-}
+export const OPTIONS = KEYS.fields
 
 /** Parses a quantization_config as it stands in a config.json, or an old quant_config.json. Throws ConfigError naming the key. */
 export function parseConfig(stored: JsonObject): Awq {
   const given: JsonObject = { ...stored }
   for (const [old, key] of Object.entries(OLD_NAMES))
     if (given[old] !== undefined && given[key] === undefined) given[key] = given[old]
-  const known = ['bits', 'group_size', 'zero_point', 'version', SKIP_KEY, ...SEARCH_KEYS, ...Object.keys(OLD_NAMES)]
-  const warnings = Object.keys(given)
-    .filter((key) => !known.includes(key) && !ACCEPTED.test(key))
-    .map((key) => `"${key}" is no key of AWQ: it is not stored`)
-  const version = versionOf(given)
-  const bits = bitsOf(given, version)
-  const groupSize = integer(given, 'group_size', 128)
-  if (groupSize !== -1 && (groupSize < 1 || groupSize % 8 !== 0))
-    refuse('group_size', given.group_size, 'a multiple of 8, or -1 for whole rows')
-  const zeroPoint = flag(given, 'zero_point')
-  const skip = given[SKIP_KEY] ?? null
-  if (skip !== null && !(Array.isArray(skip) && skip.every((entry) => typeof entry === 'string')))
-    refuse(SKIP_KEY, skip, 'a list of strings, or null')
-  return {
-    bits,
-    groupSize,
-    version,
-    symmetric: !zeroPoint,
-    skip: (skip ?? []) as string[],
-    duoScaling: flag(given, 'duo_scaling'),
-    applyClip: flag(given, 'apply_clip'),
-    warnings,
-    stored: {
-      bits: new JsonNumber(String(bits)),
-      group_size: new JsonNumber(String(groupSize)),
-      [SKIP_KEY]: skip,
-      quant_method: 'awq',
-      version,
-      zero_point: zeroPoint,
-    },
-  }
-}
-
-function bitsOf(given: JsonObject, version: AwqVersion): AwqBits {
-  const value = integer(given, 'bits', 4)
-  const bits = WIDTHS.find((width) => width === value)
-  if (bits === undefined) refuse('bits', given.bits, WIDTHS.join(', '))
-  if (bits !== 4 && version !== 'gemm') refuse('bits', given.bits, `4: only gemm has other widths, not ${version}`)
-  return bits
-}
-
-/** `version` wins over transformers' `format`; `backend: llm-awq` of older files means that layout. */
-function versionOf(given: JsonObject): AwqVersion {
-  const value = given.version ?? given.format ?? (given.backend === 'llm-awq' ? 'llm-awq' : 'gemm')
-  if (typeof value !== 'string') refuse('version', value, VERSIONS.join(', '))
-  const name = value.toLowerCase()
-  if (name === 'marlin')
+  // `version` wins over transformers' `format`; `backend: llm-awq` of older files means that layout.
+  given.version ??= given.format ?? (given.backend === 'llm-awq' ? 'llm-awq' : 'gemm')
+  if (String(given.version).toLowerCase() === 'marlin')
     throw new UnsupportedError('quantization_config of AWQ: version "marlin" is not supported', {
       key: 'version',
-      actual: value,
+      actual: given.version,
       expected: VERSIONS,
       hint: 'quantise again as gemm',
     })
-  const found = VERSIONS.find((version) => version === name) ?? SAME_BYTES[name]
-  return found ?? refuse('version', value, VERSIONS.join(', '))
-}
-
-export const OPTIONS: Readonly<Record<string, OptionInfo>> = {
-  bits: {
-    about: 'bits a weight',
-    expected: `${WIDTHS.join(', ')}; 4 alone where the version is not gemm`,
-    initial: fromPlain(4),
-  },
-  group_size: {
-    about: 'inputs that share a scale',
-    expected: 'a multiple of 8, or -1 for whole rows',
-    initial: fromPlain(128),
-  },
-  zero_point: {
-    about: 'a zero point for each group; without, codes are symmetric',
-    expected: 'true or false',
-    initial: true,
-  },
-  version: { about: 'layout of the stored tensors (--type)', expected: VERSIONS.join(', '), initial: 'gemm' },
-  [SKIP_KEY]: {
-    about: 'linears that stay float: an entry anywhere in a name skips it',
-    expected: 'null or a list of strings',
-    initial: null,
-  },
-  duo_scaling: {
-    about: 'weights take part in the choice of factors, not the activations alone',
-    expected: 'true or false',
-    initial: true,
-  },
-  apply_clip: { about: 'search how far the largest weights are cut', expected: 'true or false', initial: true },
+  const values = KEYS.values(given)
+  const bits = asNumber(values.bits) as AwqBits
+  const version = values.version as AwqVersion
+  if (bits !== 4 && version !== 'gemm')
+    KEYS.refuse('bits', values.bits, `4: only gemm has other widths, not ${version}`)
+  return {
+    bits,
+    groupSize: asNumber(values.group_size),
+    version,
+    symmetric: values.zero_point === false,
+    skip: (values[SKIP_KEY] ?? []) as string[],
+    duoScaling: values.duo_scaling === true,
+    applyClip: values.apply_clip === true,
+    warnings: KEYS.unknown(
+      given,
+      Object.keys(given).filter((key) => key in OLD_NAMES || ACCEPTED.test(key)),
+      'not stored',
+    ),
+    stored: {
+      bits: values.bits,
+      group_size: values.group_size,
+      [SKIP_KEY]: values[SKIP_KEY],
+      quant_method: 'awq',
+      version,
+      zero_point: values.zero_point,
+    },
+  }
 }
 
 /** quant_config.json of AutoAWQ before it wrote into config.json, which wins where it has a quantization_config. */
@@ -177,14 +136,8 @@ export function fromFlags({ groupSize, type, ...flags }: MethodFlags): JsonObjec
   const given: JsonObject = {}
   if (groupSize !== undefined) given.group_size = fromPlain(groupSize ?? -1)
   if (type !== undefined) given.version = type
-  Object.assign(given, keysOfFlags(flags, 'AWQ', Object.keys(OPTIONS), fromText))
+  Object.assign(given, KEYS.fromFlags(flags))
   const { stored, duoScaling, applyClip } = parseConfig(given)
   // What the search is told is told again to parseConfig; what is the default need not be.
   return { ...stored, ...(duoScaling ? {} : { duo_scaling: false }), ...(applyClip ? {} : { apply_clip: false }) }
-}
-
-/** The value that a command-line word stands for. */
-function fromText(key: string, text: string): Json {
-  if (key === SKIP_KEY) return listOfText(text)
-  return key === 'version' ? text : valueOfText(text)
 }
