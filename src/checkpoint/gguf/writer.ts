@@ -120,36 +120,48 @@ class ByteWriter {
   private length = 0
   private readonly encoder = new TextEncoder()
 
-  private room(count: number): DataView {
-    const needed = this.length + count
-    if (needed > this.buffer.length) {
-      const grown = new Uint8Array(Math.max(needed, this.buffer.length * 2))
-      grown.set(this.buffer)
-      this.buffer = grown
-    }
-    const view = new DataView(this.buffer.buffer, this.length, count)
-    this.length = needed
-    return view
+  private view = new DataView(this.buffer.buffer)
+
+  /** Makes room for `count` bytes at the end. */
+  private reserve(count: number): void {
+    if (this.length + count <= this.buffer.length) return
+    const grown = new Uint8Array(Math.max(this.length + count, this.buffer.length * 2))
+    grown.set(this.buffer)
+    this.buffer = grown
+    this.view = new DataView(grown.buffer)
+  }
+
+  /** Appends `count` zeros; returns where they begin. */
+  private room(count: number): number {
+    this.reserve(count)
+    const at = this.length
+    this.length += count
+    return at
   }
 
   raw(bytes: Uint8Array): void {
-    const at = this.length
-    this.room(bytes.length)
+    const at = this.room(bytes.length)
     this.buffer.set(bytes, at)
   }
 
   u32(value: number): void {
-    this.room(4).setUint32(0, value, true)
+    const at = this.room(4)
+    this.view.setUint32(at, value, true)
   }
 
   u64(value: number): void {
-    this.room(8).setBigUint64(0, BigInt(value), true)
+    const at = this.room(8)
+    this.view.setUint32(at, value % 2 ** 32, true)
+    this.view.setUint32(at + 4, Math.floor(value / 2 ** 32), true)
   }
 
+  /** Encoded in place: a vocabulary is 100,000 short texts. */
   text(value: string): void {
-    const bytes = this.encoder.encode(value)
-    this.u64(bytes.length)
-    this.raw(bytes)
+    this.reserve(8 + 3 * value.length)
+    const at = this.room(8)
+    const { written } = this.encoder.encodeInto(value, this.buffer.subarray(this.length))
+    this.length += written
+    this.view.setUint32(at, written, true)
   }
 
   pad(alignment: number): void {
