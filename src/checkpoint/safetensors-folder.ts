@@ -55,8 +55,8 @@ async function openShards(
       config,
       metadata,
       warnings,
-      read: async (tensor, from = 0, to = tensor.byteLength) =>
-        sources.get(tensor.file)!.read(tensor.offset + from, to - from),
+      read: async (tensor, from = 0, to = tensor.byteLength, into) =>
+        sources.get(tensor.file)!.read(tensor.offset + from, to - from, into),
       close: closeAll,
     }
   } catch (e) {

@@ -7,8 +7,8 @@ export interface ByteSource {
   readonly size: number
   /** Time of the last change, where there is one: tells a file from an earlier one of the same size. */
   readonly modifiedMs?: number
-  /** Exactly `length` bytes; throws FileError where the file is shorter. */
-  read(offset: number, length: number): Promise<Uint8Array>
+  /** Exactly `length` bytes; throws FileError where the file is shorter. They may lie in `into`, where it is long enough. */
+  read(offset: number, length: number, into?: Uint8Array): Promise<Uint8Array>
   close(): Promise<void>
 }
 
@@ -48,8 +48,8 @@ export interface Checkpoint {
   readonly metadata: ReadonlyMap<string, unknown>
   /** What is odd but does no harm, for people. */
   readonly warnings: readonly string[]
-  /** All bytes of one tensor, or the range [from, to) of them. */
-  read(tensor: StoredTensor, from?: number, to?: number): Promise<Uint8Array>
+  /** All bytes of one tensor, or the range [from, to) of them. They may lie in `into`, where it is long enough. */
+  read(tensor: StoredTensor, from?: number, to?: number, into?: Uint8Array): Promise<Uint8Array>
   close(): Promise<void>
 }
 

@@ -1,15 +1,19 @@
-// The one engine: jobs -> sink, tensor by tensor. The next input is read while the current one is computed; large tensors go through in
-// slices of rows where their job allows it; what is done is journalled with a checksum, so that a killed run goes on where it stopped.
+// The one engine: jobs -> sink, tensor by tensor. The next input is read and the last result written while the current one is computed;
+// large tensors go through in slices of rows where their job allows it; what is done is journalled with a checksum, so that a killed run
+// goes on where it stopped.
 import type { Journal, JournalEntry, OutputStore } from '../checkpoint/types.ts'
 import { type DType, type RawTensor, rawTensor } from '../core/dtypes.ts'
 import { InterruptedError } from '../core/errors.ts'
 import type { WorkOptions } from '../core/events.ts'
 import type { NamedTensor } from '../methods/types.ts'
+import { Conveyor, hold } from './conveyor.ts'
 import type { ComputeJob, CopyJob, Job, StoredResults } from './plan.ts'
-import { COPY_BYTES, type Place, type TensorSink } from './sink.ts'
+import type { Place, TensorSink } from './sink.ts'
 
 /** Input bytes of a slice: large enough for threads, small beside a model. */
 const SLICE_BYTES = 16 * 1024 * 1024
+/** Inputs that live at once: one is read, one computed, and one may lie in the outputs that are being written. */
+const INPUTS = 3
 
 export interface ConvertResult {
   /** Bytes of the files that hold the tensors. */
@@ -62,9 +66,17 @@ export async function convert(
   }
 }
 
+type CheckedPlace = Place & { readonly crc: number }
+
 interface Finished {
   readonly job: string
-  readonly places: readonly (Place & { readonly crc: number })[]
+  readonly places: readonly CheckedPlace[]
+}
+
+/** What a job became; `written` ends when its bytes are in the file. */
+interface Made {
+  readonly places: readonly CheckedPlace[]
+  readonly written?: Promise<unknown>
 }
 
 class Run {
@@ -75,6 +87,8 @@ class Run {
   private readonly options: ConvertOptions
   private readonly total: number
   private readonly sliceBytes: number
+  private readonly conveyor = new Conveyor()
+  private inputs: Inputs | undefined
   private done = 0
 
   constructor(jobs: readonly Job[], sink: TensorSink, output: OutputStore, journal: Journal, options: ConvertOptions) {
@@ -96,18 +110,7 @@ class Run {
     for (const job of this.jobs) if (finished.has(job.name)) this.done += job.inputBytes
     const resumed = this.jobs.length - left.length
     if (resumed > 0) this.options.onEvent?.({ event: 'step', name: 'resume', done: resumed, total: this.jobs.length })
-    let next = this.prefetch(left[0])
-    for (const [i, job] of left.entries()) {
-      this.checkSignal()
-      const current = next
-      next = this.prefetch(left[i + 1])
-      const made = await this.run(job, current)
-      places.push(...made)
-      await this.journal.append({ job: job.name, places: made })
-      finished.set(job.name, { job: job.name, places: made })
-      this.done += job.inputBytes
-      this.progress(job.name, this.done)
-    }
+    places.push(...(await this.runAll(left, finished)))
     this.checkSignal()
     const sizeBytes = await this.sink.finish(places)
     await this.options.finish?.()
@@ -115,10 +118,37 @@ class Run {
     return { sizeBytes, tensorBytes: places.reduce((sum, p) => sum + p.bytes, 0), resumed }
   }
 
-  /** Starts reading a job's (first) input. */
-  private prefetch(job: Job | undefined): Promise<RawTensor> | undefined {
-    if (!job || job.action === 'copy' || job.action === 'calibrate') return undefined
-    return hold(job.load(...slicesOf(job, this.sliceBytes)[0]))
+  /** Runs the jobs that are left, and adds each to `finished` when its bytes are written. */
+  private async runAll(left: readonly Job[], finished: Map<string, Finished>): Promise<CheckedPlace[]> {
+    const all: CheckedPlace[] = []
+    let last: Promise<void> = Promise.resolve()
+    try {
+      this.inputs = new Inputs(left, this.sliceBytes)
+      for (const job of left) {
+        this.checkSignal()
+        if (job.action === 'calibrate') await last // it may read back what the others have given
+        const { places, written } = await this.run(job)
+        await last
+        last = hold(this.finishJob({ job: job.name, places }, written, finished))
+        all.push(...places)
+        this.done += job.inputBytes
+        this.progress(job.name, this.done)
+      }
+      await last
+      return all
+    } finally {
+      await Promise.allSettled([last])
+    }
+  }
+
+  private async finishJob(
+    job: Finished,
+    written: Promise<unknown> | undefined,
+    finished: Map<string, Finished>,
+  ): Promise<void> {
+    await written
+    await this.journal.append({ ...job })
+    finished.set(job.job, job)
   }
 
   private progress(tensor: string, done: number): void {
@@ -142,61 +172,61 @@ class Run {
     })
   }
 
-  private async run(job: Job, input: Promise<RawTensor> | undefined): Promise<Finished['places']> {
+  private async run(job: Job): Promise<Made> {
     if (job.action === 'copy') return this.copy(job)
-    return job.action === 'calibrate' ? this.write(await job.run()) : this.compute(job, input)
+    return job.action === 'calibrate' ? this.write(await job.run()) : this.compute(job)
   }
 
-  private async copy(job: CopyJob): Promise<Finished['places']> {
+  private async copy(job: CopyJob): Promise<Made> {
     const place = this.sink.place(job.output, job.inputBytes)
     let crc = 0
-    for (let at = 0; at < job.inputBytes; at += COPY_BYTES) {
-      this.checkSignal()
-      const bytes = await job.read(at, Math.min(job.inputBytes, at + COPY_BYTES))
-      crc = this.output.checksum(bytes, crc)
-      await this.sink.write(place, at, bytes)
-    }
-    return [{ ...place, crc }]
+    await this.conveyor.move({
+      bytes: job.inputBytes,
+      read: job.read,
+      write: (at, piece) => this.sink.write(place, at, piece),
+      look: (piece) => {
+        this.checkSignal()
+        crc = this.output.checksum(piece, crc)
+      },
+    })
+    return { places: [{ ...place, crc }] }
   }
 
-  private async compute(job: ComputeJob, first: Promise<RawTensor> | undefined): Promise<Finished['places']> {
+  private async compute(job: ComputeJob): Promise<Made> {
     const slices = slicesOf(job, this.sliceBytes)
-    if (slices.length > 1) return this.computeSliced(job, slices, first)
-    return this.write(await job.run(await first!, 0))
+    if (slices.length > 1) return this.computeSliced(job, slices)
+    return this.write(await job.run(await this.inputs!.take(), 0))
   }
 
-  private async write(tensors: readonly NamedTensor[]): Promise<Finished['places']> {
-    const made: (Place & { crc: number })[] = []
-    for (const { name, tensor } of tensors) {
+  private write(tensors: readonly NamedTensor[]): Made {
+    const made = tensors.map(({ name, tensor }) => {
       const place = this.sink.place({ name, dtype: tensor.dtype, shape: tensor.shape }, tensor.data.byteLength)
-      await this.sink.write(place, 0, tensor.data)
-      made.push({ ...place, crc: this.output.checksum(tensor.data) })
-    }
-    return made
+      const written = hold(this.sink.write(place, 0, tensor.data))
+      return { place: { ...place, crc: this.output.checksum(tensor.data) }, written }
+    })
+    return { places: made.map((m) => m.place), written: hold(Promise.all(made.map((m) => m.written))) }
   }
 
-  private async computeSliced(
-    job: ComputeJob,
-    slices: readonly (readonly [number, number])[],
-    first: Promise<RawTensor> | undefined,
-  ): Promise<Finished['places']> {
+  private async computeSliced(job: ComputeJob, slices: readonly (readonly [number, number])[]): Promise<Made> {
     const made = job.outputs!.map((o) => ({ place: undefined as Place | undefined, output: o, at: 0, crc: 0 }))
-    let next = first
+    let written: Promise<unknown> = Promise.resolve()
     for (const [i, [from]] of slices.entries()) {
       this.checkSignal()
-      const input = await next!
-      next = slices[i + 1] && hold(job.load(...slices[i + 1]))
+      const input = await this.inputs!.take()
+      const writes: Promise<void>[] = []
       for (const [k, { tensor }] of (await job.run(input, from)).entries()) {
         const { data } = tensor
         const target = made[k]
         target.place ??= this.sink.place(target.output, (data.byteLength / (slices[i][1] - from)) * job.slice!.rows)
-        await this.sink.write(target.place, target.at, data)
+        writes.push(hold(this.sink.write(target.place, target.at, data)))
         target.crc = this.output.checksum(data, target.crc)
         target.at += data.byteLength
       }
+      await written
+      written = hold(Promise.all(writes))
       this.progress(job.name, this.done + Math.floor((job.inputBytes * (i + 1)) / slices.length))
     }
-    return made.map(({ place, crc }) => ({ ...place!, crc }))
+    return { places: made.map(({ place, crc }) => ({ ...place!, crc })), written }
   }
 
   /** Jobs of the interrupted run whose bytes are there and have their checksum. */
@@ -233,14 +263,58 @@ class Run {
       try {
         if (at + bytes > source.size) return false
         let found = 0
-        for (let from = 0; from < bytes; from += COPY_BYTES)
-          found = this.output.checksum(await source.read(at + from, Math.min(COPY_BYTES, bytes - from)), found)
+        await this.conveyor.move({
+          bytes,
+          read: (from, to, into) => source.read(at + from, to - from, into),
+          look: (piece) => {
+            found = this.output.checksum(piece, found)
+          },
+        })
         if (found !== crc) return false
       } finally {
         await source.close()
       }
     }
     return true
+  }
+}
+
+/** The inputs of all jobs that compute, slice by slice in order; one is read ahead. */
+class Inputs {
+  private readonly loads: ((into: Uint8Array) => Promise<RawTensor>)[]
+  private readonly buffers: Uint8Array[] = []
+  private readonly sliceBytes: number
+  private next = 0
+  private ahead: Promise<RawTensor> | undefined
+
+  constructor(jobs: readonly Job[], sliceBytes: number) {
+    this.sliceBytes = sliceBytes
+    this.loads = jobs.flatMap((job) =>
+      job.action === 'copy' || job.action === 'calibrate'
+        ? []
+        : slicesOf(job, sliceBytes).map(
+            ([from, to]) =>
+              (into: Uint8Array) =>
+                job.load(from, to, into),
+          ),
+    )
+    this.ahead = this.start()
+  }
+
+  /** The next input; the one after it begins to be read. */
+  take(): Promise<RawTensor> {
+    const input = this.ahead!
+    this.ahead = this.start()
+    return input
+  }
+
+  /** One read is ahead of the work and one write behind it: a buffer's turn comes when its bytes are done with. */
+  private start(): Promise<RawTensor> | undefined {
+    const turn = this.next % INPUTS
+    const load = this.loads[this.next++]
+    if (!load) return undefined
+    this.buffers[turn] ??= new Uint8Array(this.sliceBytes)
+    return hold(load(this.buffers[turn]))
   }
 }
 
@@ -253,12 +327,6 @@ function slicesOf(job: ComputeJob, sliceBytes: number): (readonly [number, numbe
   const slices: (readonly [number, number])[] = []
   for (let from = 0; from < rows; from += step) slices.push([from, Math.min(rows, from + step)])
   return slices
-}
-
-/** A promise whose failure is reported where it is awaited, not before. */
-function hold<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => undefined)
-  return promise
 }
 
 function asFinished(entry: JournalEntry): Finished | undefined {

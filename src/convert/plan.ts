@@ -19,7 +19,8 @@ interface JobBase {
 export interface CopyJob extends JobBase {
   readonly action: 'copy'
   readonly output: OutputTensor
-  read(from: number, to: number): Promise<Uint8Array>
+  /** Bytes [from, to), which may lie in `into`. */
+  read(from: number, to: number, into?: Uint8Array): Promise<Uint8Array>
 }
 
 /** One tensor computed from another. */
@@ -32,8 +33,8 @@ export interface ComputeJob extends JobBase {
    * joined; `outputs` is known then.
    */
   readonly slice?: { readonly rows: number; readonly step: number }
-  /** The whole tensor, or its rows [from, to). */
-  load(from: number, to: number): Promise<RawTensor>
+  /** The whole tensor, or its rows [from, to); its bytes may lie in `into`, which is theirs until the outputs are written. */
+  load(from: number, to: number, into?: Uint8Array): Promise<RawTensor>
   run(input: RawTensor, firstRow: number): Promise<readonly NamedTensor[]>
 }
 

@@ -52,6 +52,6 @@ export function copyJob(checkpoint: Checkpoint, name: string): CopyJob {
     name,
     inputBytes: tensor.byteLength,
     output: { name, dtype: tensor.dtype, shape: tensor.shape },
-    read: (from, to) => checkpoint.read(tensor, from, to),
+    read: (from, to, into) => checkpoint.read(tensor, from, to, into),
   }
 }

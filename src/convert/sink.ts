@@ -6,6 +6,7 @@ import { safetensorsBytes, safetensorsHeader, safetensorsOrder } from '../checkp
 import { INDEX_FILE, indexText, planShards } from '../checkpoint/shards.ts'
 import type { ByteSink, OutputStore } from '../checkpoint/types.ts'
 import { BugError } from '../core/errors.ts'
+import { Conveyor } from './conveyor.ts'
 import type { OutputTensor } from './plan.ts'
 
 /** Where a tensor's bytes lie: file of the output store, offset and length. */
@@ -26,9 +27,6 @@ export interface TensorSink {
   /** Closes what is open after a failure; the bytes stay. */
   close(): Promise<void>
 }
-
-/** Bytes moved at a time. */
-export const COPY_BYTES = 8 * 1024 * 1024
 
 /** Files whose layout is known: header first, then tensors at fixed places. */
 abstract class DirectSink implements TensorSink {
@@ -191,14 +189,18 @@ export class SpooledSafetensorsSink implements TensorSink {
     const from = new Map(all.map((p) => [p.name, p]))
     const { files, index } = safetensorsFiles(all, this.options)
     const spool = await this.output.reopen(SPOOL)
+    const conveyor = new Conveyor()
     try {
       for (const { file, header, places } of files) {
         const sink = await this.output.create(file)
-        await sink.write(header)
-        for (const { name, bytes } of places) {
+        await sink.writeAt(0, header)
+        for (const { name, at, bytes } of places) {
           const start = from.get(name)!.at
-          for (let at = 0; at < bytes; at += COPY_BYTES)
-            await sink.write(await spool.read(start + at, Math.min(COPY_BYTES, bytes - at)))
+          await conveyor.move({
+            bytes,
+            read: (first, end, into) => spool.read(start + first, end - first, into),
+            write: (first, piece) => sink.writeAt(at + first, piece),
+          })
         }
         await sink.close()
       }

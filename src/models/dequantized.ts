@@ -9,6 +9,7 @@ import type { QuantizerKernels } from '../core/kernels.ts'
 import { decodeWith } from '../weights/decode-kernel.ts'
 import { decode, denseWeight, type QuantizedWeight } from '../weights/weight.ts'
 import { withDtype } from './cast.ts'
+import { type Origin, viewReader } from './computed.ts'
 import { folderFiles } from './gguf/folder.ts'
 import { type ModelSource, modelDtype, modelSource } from './source.ts'
 
@@ -45,11 +46,10 @@ interface Restoring {
 
 function restored(source: ModelSource, { dtype, keepsVectors, kernels }: Restoring): Checkpoint {
   const { checkpoint, parameters, method, methodConfig } = source
-  let last: { name: string; bytes: Promise<Uint8Array> } | undefined
-  const readers = new Map<string, () => Promise<Uint8Array>>()
+  const origins = new Map<string, Origin>()
   const tensors = new Map<string, StoredTensor>()
   const anyFile = [...checkpoint.tensors.values()][0]?.file ?? ''
-  parameters.forEach(({ parameter, names, name, quantized }, index) => {
+  parameters.forEach(({ parameter, names, name, op, quantized }, index) => {
     const stored = checkpoint.tensors.get(name)
     const to = keepsVectors && !quantized && stored && isFloat(stored.dtype) ? stored.dtype : dtype
     const shape = storedShape(names.huggingFaceOp, parameter.shape)
@@ -57,7 +57,11 @@ function restored(source: ModelSource, { dtype, keepsVectors, kernels }: Restori
     // The file that holds it, or another of the model where it is stored in parts: it identifies the source.
     const file = stored?.file ?? anyFile
     tensors.set(names.huggingFace, { name: names.huggingFace, dtype: to, shape, file, offset: 0, byteLength })
-    readers.set(names.huggingFace, async () => {
+    if (stored && !quantized && !op && !names.huggingFaceOp && stored.dtype === to) {
+      origins.set(names.huggingFace, stored)
+      return
+    }
+    origins.set(names.huggingFace, async () => {
       const weight = await source.load(index, kernels)
       const asStored = (data: Uint8Array) =>
         fromGraph(names.huggingFaceOp, denseWeight({ dtype: to, shape: parameter.shape, data })).parts.values.data
@@ -71,11 +75,7 @@ function restored(source: ModelSource, { dtype, keepsVectors, kernels }: Restori
     format: 'safetensors',
     tensors,
     metadata: new Map([['format', 'pt']]),
-    read: async (tensor, from = 0, to = tensor.byteLength) => {
-      // Ranges of one tensor follow each other: it is decoded once.
-      if (last?.name !== tensor.name) last = { name: tensor.name, bytes: readers.get(tensor.name)!() }
-      return (await last.bytes).subarray(from, to)
-    },
+    read: viewReader(checkpoint.read, ({ name }) => origins.get(name)!),
   }
 }
 

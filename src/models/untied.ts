@@ -19,7 +19,7 @@ export async function untiedFor(source: ModelSource, method: Method, config: unk
     ...checkpoint,
     tensors,
     config: { ...source.configJson, tie_word_embeddings: false },
-    read: (tensor, from, to) => checkpoint.read(tensor.name === headName ? embedding : tensor, from, to),
+    read: (tensor, from, to, into) => checkpoint.read(tensor.name === headName ? embedding : tensor, from, to, into),
   })
   const warning = `${head} was tied to the embedding: it is quantised and stored on its own`
   return { ...untied, warnings: [...source.warnings, warning] }

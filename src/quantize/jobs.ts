@@ -1,7 +1,7 @@
 // From a method's plan to the engine's jobs: what is quantised, what is cast, what is copied byte for byte.
 import type { Checkpoint, StoredTensor } from '../checkpoint/types.ts'
 import { transpose } from '../convert/ops.ts'
-import type { CalibrateJob, ComputeJob, CopyJob, Job } from '../convert/plan.ts'
+import type { CalibrateJob, ComputeJob, Job } from '../convert/plan.ts'
 import { copyJob } from '../convert/save.ts'
 import { type DType, type FloatDType, isFloat, type RawTensor, rawTensor } from '../core/dtypes.ts'
 import { FileError } from '../core/errors.ts'
@@ -14,8 +14,6 @@ export interface JobOptions {
   readonly dtype?: FloatDType
   /** Receives what a method says of one tensor. */
   warn?(message: string): void
-  /** The checkpoint computes its tensors (a view): each is read once, whole. */
-  readonly isView?: boolean
   /** Jobs of the tensors that a block session gives, by name. */
   readonly calibrated?: ReadonlyMap<string, CalibrateJob>
   /** True for floats that the checkpoint holds as [K, N]: a method is given [N, K]. */
@@ -37,7 +35,7 @@ export function quantizeJobs<S>(
     if (step.action === 'quantize') return quantizeJob(checkpoint, info, method, step.settings, options)
     if (options.dtype && isFloat(info.dtype) && info.dtype !== options.dtype)
       return castJob(checkpoint, info, options.dtype, options)
-    return keepJob(checkpoint, info.name, options)
+    return copyJob(checkpoint, info.name)
   })
 }
 
@@ -45,13 +43,6 @@ function stored(checkpoint: Checkpoint, name: string): StoredTensor {
   const tensor = checkpoint.tensors.get(name)
   if (tensor) return tensor
   throw new FileError(`Cannot read "${checkpoint.files.name}": tensor "${name}" is missing`, { tensor: name })
-}
-
-function keepJob(checkpoint: Checkpoint, name: string, { isView }: JobOptions): CopyJob {
-  const job = copyJob(checkpoint, name)
-  if (!isView) return job
-  const bytes = readOnce(checkpoint, stored(checkpoint, name))
-  return { ...job, read: bytes }
 }
 
 function quantizeJob<S>(
@@ -67,7 +58,7 @@ function quantizeJob<S>(
   const transposed = options.isTransposed?.(info.name) ?? false
   const step = outputs && !transposed ? method.sliceRows?.(info, settings) : undefined
   return {
-    ...loader(checkpoint, info.name, step, options),
+    ...loader(checkpoint, info.name, step),
     action: 'quantize',
     outputs,
     run: async (input, firstRow) => {
@@ -81,7 +72,7 @@ function quantizeJob<S>(
 
 function castJob(checkpoint: Checkpoint, info: TensorInfo, dtype: FloatDType, options: JobOptions): ComputeJob {
   return {
-    ...loader(checkpoint, info.name, 1, options),
+    ...loader(checkpoint, info.name, 1),
     action: 'cast',
     outputs: [{ name: info.name, dtype, shape: stored(checkpoint, info.name).shape }],
     run: async (input) => [{ name: info.name, tensor: castFloats(info.name, input, options) }],
@@ -89,21 +80,22 @@ function castJob(checkpoint: Checkpoint, info: TensorInfo, dtype: FloatDType, op
 }
 
 /** The part of a job that reads: whole, or by slices of rows where `step` is set. */
-function loader(checkpoint: Checkpoint, name: string, step: number | undefined, { isView }: JobOptions) {
+function loader(checkpoint: Checkpoint, name: string, step: number | undefined) {
   const tensor = stored(checkpoint, name)
   const { shape } = tensor
   const rows = shape.length === 0 ? 1 : shape.slice(0, -1).reduce((a, b) => a * b, 1)
   const columns = shape.at(-1) ?? 1
   const rowBytes = tensor.byteLength / rows
-  const read = isView ? readOnce(checkpoint, tensor) : (from: number, to: number) => checkpoint.read(tensor, from, to)
   const sliced = step !== undefined && rows > step && Number.isInteger(rowBytes)
   return {
     name,
     inputBytes: tensor.byteLength,
     slice: sliced ? { rows, step } : undefined,
-    load: async (from: number, to: number): Promise<RawTensor> => {
-      if (!sliced || to - from === rows) return raw(tensor, shape, await read(0, tensor.byteLength))
-      return raw(tensor, [to - from, columns], await read(from * rowBytes, to * rowBytes))
+    load: async (from: number, to: number, into?: Uint8Array): Promise<RawTensor> => {
+      if (!sliced || to - from === rows)
+        return raw(tensor, shape, await checkpoint.read(tensor, 0, tensor.byteLength, into))
+      const data = await checkpoint.read(tensor, from * rowBytes, to * rowBytes, into)
+      return raw(tensor, [to - from, columns], data)
     },
   }
 }
@@ -111,17 +103,6 @@ function loader(checkpoint: Checkpoint, name: string, step: number | undefined, 
 /** A GGUF block type is no DType, but the method that is given it knows its name. */
 function raw(tensor: StoredTensor, shape: readonly number[], data: Uint8Array): RawTensor {
   return rawTensor(tensor.dtype as DType, shape, data)
-}
-
-/** Reads a computed tensor whole at the first range and gives ranges of it until the last one. */
-function readOnce(checkpoint: Checkpoint, tensor: StoredTensor): (from: number, to: number) => Promise<Uint8Array> {
-  let whole: Promise<Uint8Array> | undefined
-  return async (from, to) => {
-    whole ??= checkpoint.read(tensor)
-    const bytes = (await whole).subarray(from, to)
-    if (to >= tensor.byteLength) whole = undefined
-    return bytes
-  }
 }
 
 /** A float tensor in the dtype that `--dtype` asks for. */

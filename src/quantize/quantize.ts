@@ -257,7 +257,7 @@ async function planGguf(
   const metadata = ggufMetadata(view)
   const infos = [...view.tensors.values()].map(ggufInfo)
   const plan = method.plan(infos, modelInfo(source), config)
-  const jobs = quantizeJobs(view, infos, method, plan, { ...options, dtype: undefined, isView: isFolder })
+  const jobs = quantizeJobs(view, infos, method, plan, { ...options, dtype: undefined })
   if (!isConverters) jobs.sort(rules.order)
   const tensors = jobs.flatMap((job) => outputsOf(job)!)
   const missing = metadata.has('tokenizer.ggml.model') ? [] : ['the file has no tokenizer: llama.cpp will not run it']

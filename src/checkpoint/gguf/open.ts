@@ -35,7 +35,8 @@ export async function openGguf(files: FileSet, name: string): Promise<Checkpoint
       config: null,
       metadata: all[0].header.metadata,
       warnings: all.flatMap(({ header }) => header.warnings),
-      read: async (tensor, from = 0, to = tensor.byteLength) => readRange(parts.get(tensor.file)!, tensor, from, to),
+      read: async (tensor, from = 0, to = tensor.byteLength, into) =>
+        readRange(parts.get(tensor.file)!, tensor, from, to, into),
       close: async () => closeAll(parts),
     }
   } catch (e) {
@@ -125,8 +126,9 @@ async function readRange(
   tensor: StoredTensor,
   from: number,
   to: number,
+  into?: Uint8Array,
 ): Promise<Uint8Array> {
-  if (!header.bigEndian) return source.read(tensor.offset + from, to - from)
+  if (!header.bigEndian) return source.read(tensor.offset + from, to - from, into)
   // Whole blocks are read and turned round, then cut to what was asked for.
   const { bytes: block, wide } = ggmlTypeNamed(tensor.dtype)!
   if (!wide)

@@ -17,7 +17,7 @@ class DiskSource implements ByteSource {
     this.handle = handle
   }
 
-  async read(offset: number, length: number): Promise<Uint8Array> {
+  async read(offset: number, length: number, into?: Uint8Array): Promise<Uint8Array> {
     if (offset + length > this.size) {
       throw new FileError(
         `Cannot read "${this.name}": bytes ${offset} to ${offset + length} were asked for, the file has ${this.size}`,
@@ -29,7 +29,7 @@ class DiskSource implements ByteSource {
         },
       )
     }
-    const bytes = new Uint8Array(length)
+    const bytes = into && into.length >= length ? into.subarray(0, length) : new Uint8Array(length)
     let done = 0
     while (done < length) {
       const { bytesRead } = await this.handle.read(bytes, done, Math.min(length - done, 1 << 30), offset + done)

@@ -13,9 +13,14 @@ import { DiskJournal, readJournal } from './journal.ts'
 import { giveLock, takeLock } from './lock.ts'
 
 const WRITE_BYTES = 1 << 30
+/** Bytes after which the disk is told to begin: what is on its way need not be waited for at the end. */
+const SYNC_BYTES = 128 * 1024 * 1024
 
 class DiskSink implements ByteSink {
   private at = 0
+  private unsynced = 0
+  private syncing: Promise<void> | undefined
+  private failure: unknown
   private readonly handle: FileHandle
   private readonly path: string
   constructor(handle: FileHandle, path: string) {
@@ -36,9 +41,25 @@ class DiskSink implements ByteSink {
     } catch (cause) {
       throw writeError(this.path, cause)
     }
+    this.unsynced += bytes.length
+    if (this.unsynced >= SYNC_BYTES) this.beginSync()
+  }
+  private beginSync(): void {
+    if (this.syncing) return
+    this.unsynced = 0
+    const done = () => {
+      this.syncing = undefined
+    }
+    // The system reports a failure once: it is kept for close().
+    this.syncing = this.handle.datasync().then(done, (cause) => {
+      this.failure ??= cause
+      done()
+    })
   }
   async close(): Promise<void> {
     try {
+      await this.syncing
+      if (this.failure !== undefined) throw this.failure
       await this.handle.sync()
     } catch (cause) {
       throw writeError(this.path, cause)

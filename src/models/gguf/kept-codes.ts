@@ -8,6 +8,7 @@ import type { QuantizerKernels } from '../../core/kernels.ts'
 import { blockBytes } from '../../methods/gguf/stored.ts'
 import { AFFINE_BLOCK_SIZE, affineBlockBytes } from '../../weights/affine-blocks.ts'
 import { canReExpress, type KeptType, reExpress } from '../../weights/re-express.ts'
+import { viewReader } from '../computed.ts'
 import { ggufNameOf } from '../parameters.ts'
 import type { ModelSource } from '../source.ts'
 
@@ -48,10 +49,7 @@ export async function withKeptCodes(
     view: {
       ...view,
       tensors,
-      read: async (tensor, from = 0, to = tensor.byteLength) => {
-        const own = readers.get(tensor.name)
-        return own ? (await own()).subarray(from, to) : view.read(tensor, from, to)
-      },
+      read: viewReader(view.read, ({ name }) => readers.get(name)),
     },
   }
 }

@@ -9,6 +9,7 @@ import { UnsupportedError } from '../../core/errors.ts'
 import { toFloat32 } from '../../core/half.ts'
 import { byCodePoint, type JsonObject, parseJsonObject } from '../../core/json.ts'
 import { denseWeight } from '../../weights/weight.ts'
+import { type Origin, viewReader } from '../computed.ts'
 import { ggufNameOf } from '../parameters.ts'
 import { type ModelSource, modelDtype, readTensor } from '../source.ts'
 import type { ParameterName } from '../types.ts'
@@ -28,7 +29,7 @@ export interface GgufViewOptions {
 /** How one tensor of the view comes about. */
 interface ViewTensor {
   readonly tensor: StoredTensor
-  read(): Promise<RawTensor>
+  readonly origin: Origin
 }
 
 /** The view of a float model. Throws UnsupportedError where the source is quantised or a GGUF file already. */
@@ -67,8 +68,7 @@ export async function ggufView(source: ModelSource, options: GgufViewOptions = {
     config: null,
     metadata,
     warnings: [...checkpoint.warnings, ...ownWarning(profile), ...(profile.losses?.(config) ?? [])],
-    read: async (tensor, from = 0, to = tensor.byteLength) =>
-      (await tensors.get(tensor.name)!.read()).data.subarray(from, to),
+    read: viewReader(checkpoint.read, ({ name }) => tensors.get(name)!.origin),
     close: checkpoint.close,
   }
 }
@@ -96,7 +96,7 @@ function viewTensors(source: ModelSource, generated: readonly GeneratedTensor[])
 function memoryTensor({ name, values }: GeneratedTensor): ViewTensor {
   const raw = rawTensor('F32', [values.length], values)
   const tensor = { name, dtype: 'F32', shape: raw.shape, file: name, offset: 0, byteLength: values.byteLength }
-  return { tensor, read: async () => raw }
+  return { tensor, origin: async () => raw.data }
 }
 
 /** Norms and learned positions. */
@@ -109,15 +109,16 @@ function viewTensor(checkpoint: Checkpoint, stored: StoredTensor, names: Paramet
   const shape = storedShape(names.huggingFaceOp, stored.shape)
   const byteLength = elementCount(shape) * DTYPE_BYTES[dtype]
   const tensor = { ...stored, name: ggufNameOf(names), shape, dtype, byteLength }
-  const read = async () => {
+  if (!names.huggingFaceOp && !names.ggufOp && stored.dtype === dtype) return { tensor, origin: stored }
+  const origin = async () => {
     const raw = await readTensor(checkpoint, stored.name)
     const { values } = toGraph(names.huggingFaceOp, denseWeight(raw)).parts
     // The converter computes in float32, but for halves in their own precision.
     const wide = values.dtype === 'F16' || values.dtype === dtype ? values : widen(values)
     const made = fromGraph(names.ggufOp, denseWeight(wide)).parts.values
-    return made.dtype === dtype ? made : widen(made)
+    return (made.dtype === dtype ? made : widen(made)).data
   }
-  return { tensor, read }
+  return { tensor, origin }
 }
 
 function widen(tensor: RawTensor): RawTensor {
