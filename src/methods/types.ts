@@ -213,6 +213,8 @@ export interface Method<C = unknown, S = unknown> {
   plan(tensors: readonly TensorInfo[], model: ModelInfo, config: C): QuantizationPlan<S>
   /** Quantises one tensor on its own; for scope `block`, without data: what merging and conversion do. */
   quantize(input: QuantizeInput<S>): Promise<QuantizedWeight>
+  /** The stored tensors of one weight, where they can be had at less cost: the same bytes as `quantize` and `stored.write` give. */
+  encode?(input: QuantizeInput<S>): Promise<readonly NamedTensor[]>
   /** For scope `block`: how a decoder block is quantised with calibration data. */
   readonly block?: BlockMethod<C, S>
   /**

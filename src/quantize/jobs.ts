@@ -64,7 +64,9 @@ function quantizeJob<S>(
     run: async (input, firstRow) => {
       const tensor = castFloats(info.name, transposed ? transpose(input) : input, options)
       const { kernels, warn } = options
-      const weight = await method.quantize({ name: info.name, tensor, settings, kernels, firstRow, warn })
+      const given = { name: info.name, tensor, settings, kernels, firstRow, warn }
+      if (method.encode) return method.encode(given)
+      const weight = await method.quantize(given)
       return method.stored.write(info.name, weight, settings, kernels)
     },
   }

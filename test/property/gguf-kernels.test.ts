@@ -9,9 +9,9 @@ import { fromFloat32, toFloat32 } from '../../src/core/half.ts'
 import type { QuantizerKernels } from '../../src/core/kernels.ts'
 import { type Gguf, type GgufSettings, parseConfig } from '../../src/methods/gguf/config.ts'
 import { isFloatType, TENSOR_TYPES } from '../../src/methods/gguf/file-types.ts'
-import { quantize } from '../../src/methods/gguf/quantize.ts'
+import { encode, quantize } from '../../src/methods/gguf/quantize.ts'
 import { stored } from '../../src/methods/gguf/stored.ts'
-import type { StoredReader } from '../../src/methods/types.ts'
+import type { NamedTensor, StoredReader } from '../../src/methods/types.ts'
 import { AFFINE_BLOCKS, type AffineBlockType, affineBlockBytes } from '../../src/weights/affine-blocks.ts'
 import { decodeWith } from '../../src/weights/decode-kernel.ts'
 import { SUPERBLOCKS, type SuperblockType, superblockBytes } from '../../src/weights/superblock/index.ts'
@@ -23,10 +23,16 @@ const BLOCK_TYPES = TENSOR_TYPES.filter((type) => !isFloatType(type))
 
 /** Bytes of a tensor of `type`, or what it was refused for. */
 async function bytesOrRefusal(tensor: RawTensor, settings: GgufSettings, kernels?: QuantizerKernels): Promise<string> {
-  try {
+  return hexOrRefusal(async () => {
     const weight = await quantize({ name: 'w', tensor, settings, kernels })
-    const [{ tensor: out }] = await stored.write('w', weight, settings, kernels)
-    return Buffer.from(out.data).toString('hex')
+    return stored.write('w', weight, settings, kernels)
+  })
+}
+
+async function hexOrRefusal(make: () => Promise<readonly NamedTensor[]>): Promise<string> {
+  try {
+    const [{ tensor }] = await make()
+    return Buffer.from(tensor.data).toString('hex')
   } catch (error) {
     return String(error)
   }
@@ -109,7 +115,10 @@ function suite(kernels: () => Promise<QuantizerKernels>): void {
     await fc.assert(
       fc.asyncProperty(matrix, async ({ tensor, importance }) => {
         const settings = { type, importance }
-        expect(await bytesOrRefusal(tensor, settings, compiled)).toBe(await bytesOrRefusal(tensor, settings))
+        const expected = await bytesOrRefusal(tensor, settings)
+        expect(await bytesOrRefusal(tensor, settings, compiled)).toBe(expected)
+        const input = { name: 'w', tensor, settings, kernels: compiled }
+        expect(await hexOrRefusal(() => encode(input))).toBe(expected)
       }),
       { numRuns: 40 },
     )

@@ -1,6 +1,7 @@
 // Blocks of 32 that become codes and half scales (src/methods/gguf/quantize-blocks.ts).
 #pragma once
 #include "gguf-batch.h"
+#include "gguf-pack.h"
 
 namespace fb::gguf::FB_LEVEL_NAMESPACE {
 namespace {
@@ -112,30 +113,52 @@ void affine_with_weights(const Job& job, Batch& b, size_t at, size_t count) {
   if (shifted) search_all_asymmetric<32>(b, count, RULE, job.type == Q4_1 ? 15 : 31, WEIGHTED_SWEEP);
   else if (job.type == Q4_0) search_all_symmetric<32, 8>(b, count, RULE);
   else search_all_symmetric<32, 16>(b, count, RULE);
-  copy(job.out + at, b.codes, count);
   for (size_t g = 0; g < count / 32; g++) {
-    job.scale[at / 32 + g] = to_f16(b.scale[g]);
-    if (shifted) job.shift[at / 32 + g] = to_f16(b.min[g]);
+    b.half[g] = to_f16(b.scale[g]);
+    if (shifted) b.shift[g] = to_f16(b.min[g]);
   }
 }
 
-void affine_without_weights(const Job& job, Batch& b, size_t at, size_t count) {
+void affine_without_weights(const Job& job, Batch& b, size_t count) {
   for (size_t i = 0; i < count; i += 32) {
-    uint8_t* codes = job.out + at + i;
-    uint16_t* scale = job.scale + (at + i) / 32;
+    uint8_t* codes = b.codes + i;
+    uint16_t *scale = b.half + i / 32, *shift = b.shift + i / 32;
     switch (job.type) {
       case Q4_0: round_to_max<4>(b.x + i, codes, scale); break;
       case Q5_0: round_to_max<5>(b.x + i, codes, scale); break;
-      case Q4_1: round_to_range<4>(b.x + i, codes, scale, job.shift + (at + i) / 32); break;
-      case Q5_1: round_to_range<5>(b.x + i, codes, scale, job.shift + (at + i) / 32); break;
+      case Q4_1: round_to_range<4>(b.x + i, codes, scale, shift); break;
+      case Q5_1: round_to_range<5>(b.x + i, codes, scale, shift); break;
       default: round_int8(b.x + i, codes, scale); break;
     }
   }
 }
 
+template <Type TYPE>
+void pack_batch(const Job& job, const Batch& b, size_t block, size_t blocks) {
+  pack<TYPE>(b.codes, b.half, b.shift, job.out + block * bytes_of(TYPE), blocks);
+}
+
+/** Codes and scales of the run to where the job wants them. */
+void store_affine(const Job& job, const Batch& b, size_t block, size_t blocks) {
+  if (!job.packed) {
+    copy(job.out + block * 32, b.codes, blocks * 32);
+    copy(job.scale + block, b.half, blocks * sizeof(uint16_t));
+    if (layout_of(job.type).halves[1] >= 0) copy(job.shift + block, b.shift, blocks * sizeof(uint16_t));
+    return;
+  }
+  switch (job.type) {
+    case Q4_0: return pack_batch<Q4_0>(job, b, block, blocks);
+    case Q4_1: return pack_batch<Q4_1>(job, b, block, blocks);
+    case Q5_0: return pack_batch<Q5_0>(job, b, block, blocks);
+    case Q5_1: return pack_batch<Q5_1>(job, b, block, blocks);
+    default: return pack_batch<Q8_0>(job, b, block, blocks);
+  }
+}
+
 void quantize_affine(const Job& job, Batch& b, size_t at, size_t count) {
   if (job.importance && job.type != Q8_0) affine_with_weights(job, b, at, count);
-  else affine_without_weights(job, b, at, count);
+  else affine_without_weights(job, b, count);
+  store_affine(job, b, at / 32, count / 32);
 }
 
 }  // namespace

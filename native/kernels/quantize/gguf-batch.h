@@ -18,6 +18,8 @@ struct Batch {
   float min[BATCH / 16];
   float sum[BATCH / 16];
   float row_sigma2;  // of the row that the last block belongs to
+  uint16_t half[BATCH / 32];   // scales of affine blocks
+  uint16_t shift[BATCH / 32];  // and minima
   uint8_t codes[BATCH];
 };
 

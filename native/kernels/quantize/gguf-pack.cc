@@ -1,38 +1,12 @@
 // GGUF blocks of 32 <-> codes and half scales (src/weights/affine-blocks.ts says the layout), and floats -> half or bfloat16.
 #include "../exports.h"
 #include "../half.h"
+#include "gguf-pack.h"
 #include "gguf.h"
 
 namespace {
 
-using namespace fb::blocks;
-
-constexpr int bytes_of(Type type) { return fb::blocks::layout_of(type).bytes; }
-
-template <Type TYPE>
-void pack(const uint8_t* codes, const uint16_t* scale, const uint16_t* shift, uint8_t* block, size_t count) {
-  constexpr bool SHIFTED = TYPE == Q4_1 || TYPE == Q5_1, FIVE = TYPE == Q5_0 || TYPE == Q5_1;
-  for (size_t b = 0; b < count; b++, codes += 32, block += bytes_of(TYPE)) {
-    uint8_t* p = block;
-    fb::copy(p, scale + b, 2);
-    p += 2;
-    if (SHIFTED) {
-      fb::copy(p, shift + b, 2);
-      p += 2;
-    }
-    if (TYPE == Q8_0) {
-      for (int j = 0; j < 32; j++) p[j] = codes[j] ^ 0x80;
-      continue;
-    }
-    if (FIVE) {
-      uint32_t high = 0;
-      for (int j = 0; j < 32; j++) high |= static_cast<uint32_t>(codes[j] >> 4) << j;
-      fb::copy(p, &high, 4);
-      p += 4;
-    }
-    for (int j = 0; j < 16; j++) p[j] = static_cast<uint8_t>((codes[j] & 15) | (codes[j + 16] << 4));
-  }
-}
+using namespace fb::gguf;
 
 template <Type TYPE>
 void unpack(const uint8_t* block, uint8_t* codes, uint16_t* scale, uint16_t* shift, size_t count) {

@@ -5,9 +5,9 @@
 
 /**
  * Units are rows. inputs: x [rows, columns]; importance F32 [experts, columns], or empty; the type's
- * grid as places I32 and candidates U16, or empty. outputs: blocks, or for
- * the types that are affine codes U8 [rows, columns]; their scale and shift, half bits [rows * columns / 32], where the type has them; flags U8 [rows] (fb::gguf::Flag).
- * params: rows, columns, source (0 F32, 1 F16, 2 BF16), type (fb::blocks::Type), rows that share importance (0: none).
+ * grid as places I32 and candidates U16, or empty. outputs: blocks, or, where `packed` is 0, for the types that are affine codes U8
+ * [rows, columns]; their scale and shift, half bits [rows * columns / 32], where the type has them; flags U8 [rows] (fb::gguf::Flag).
+ * params: rows, columns, source (0 F32, 1 F16, 2 BF16), type (fb::blocks::Type), rows that share importance (0: none), packed.
  */
 FB_EXPORT double fb_gguf_quantize(const double* args) {
   using namespace fb::gguf;
@@ -24,6 +24,7 @@ FB_EXPORT double fb_gguf_quantize(const double* args) {
       .type = static_cast<Type>(static_cast<int>(args[13])),
       .columns = static_cast<size_t>(args[11]),
       .expert_rows = expert_rows,
+      .packed = args[15] != 0,
   };
   const size_t from = static_cast<size_t>(args[0]), to = static_cast<size_t>(args[1]);
 #if defined(__x86_64__)

@@ -19,8 +19,8 @@ struct GridIndex {
 struct Job {
   const void* x;            // [rows, columns] of `source`
   const float* importance;  // [experts, columns] or null
-  uint8_t* out;             // codes, one a byte [rows, columns]; or blocks, unless is_affine(type)
-  uint16_t* scale;          // half bits [rows * columns / 32], where is_affine(type)
+  uint8_t* out;             // blocks; or codes, one a byte [rows, columns], where has_codes()
+  uint16_t* scale;          // half bits [rows * columns / 32], where has_codes()
   uint16_t* shift;          // likewise, for Q4_1 and Q5_1
   uint8_t* flags;           // [rows]
   GridIndex grid;
@@ -28,6 +28,9 @@ struct Job {
   Type type;
   size_t columns;
   size_t expert_rows;  // rows that share one run of importance
+  bool packed;         // blocks also of the affine types
+
+  bool has_codes() const { return is_affine(type) && !packed; }
 };
 
 namespace baseline {

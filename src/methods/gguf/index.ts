@@ -3,7 +3,7 @@ import { fromFlags, type Gguf, type GgufSettings, OPTIONS, parseConfig } from '.
 import { FILE_TYPE_NAMES, type FileTypeName, fileType, isFloatType, TENSOR_TYPES } from './file-types.ts'
 import { readImatrix } from './imatrix.ts'
 import { quantizedMetadata } from './metadata.ts'
-import { quantize } from './quantize.ts'
+import { encode, quantize } from './quantize.ts'
 import { stored } from './stored.ts'
 import { isConverters, NEEDY, needyFile, plan, quantizerOrder } from './type-rules.ts'
 
@@ -47,6 +47,7 @@ export const gguf: Method<Gguf, GgufSettings> = {
   fromFlags,
   plan,
   quantize,
+  encode,
   stored,
   // Experts with an importance of their own need the whole tensor; rows of all others are independent.
   sliceRows: (info, { importance }) => (importance && importance.length !== info.shape.at(-1) ? undefined : 1),

@@ -42,29 +42,37 @@ export interface QuantizedRows {
   readonly refused?: RefusedRow
 }
 
+/** Bytes of the blocks of `count` values. */
+function blockBytesOf(type: BlockType, count: number): number {
+  return isSuperblockType(type)
+    ? (count / SUPERBLOCKS[type].elements) * superblockBytes(type)
+    : (count / AFFINE_BLOCK_SIZE) * affineBlockBytes(type)
+}
+
 /** Bytes of each part of `count` values. */
 export function partBytes(type: BlockType, count: number): { codes: number; scale: number; shift: number } {
-  if (isSuperblockType(type))
-    return { codes: (count / SUPERBLOCKS[type].elements) * superblockBytes(type), scale: 0, shift: 0 }
+  if (isSuperblockType(type)) return { codes: blockBytesOf(type, count), scale: 0, shift: 0 }
   const halves = (count / AFFINE_BLOCK_SIZE) * 2
   return { codes: count, scale: halves, shift: AFFINE_BLOCKS[type].shift ? halves : 0 }
 }
 
-/** Quantises rows of F32, F16 or BF16 with one run of importance, or none. */
+/** Quantises rows of F32, F16 or BF16 with one run of importance, or none. `packed`: the codes of every type are its blocks. */
 export async function quantizeWithKernels(
   kernels: QuantizerKernels,
   type: BlockType,
   x: RawTensor,
   columns: number,
   importance?: Float32Array,
+  packed = false,
 ): Promise<QuantizedRows> {
   const [rows] = x.shape
-  const bytes = partBytes(type, rows * columns)
+  const count = rows * columns
+  const bytes = packed ? { codes: blockBytesOf(type, count), scale: 0, shift: 0 } : partBytes(type, count)
   const [codes, scale, shift, flags] = await kernels.run(
     'fb_gguf_quantize',
     [x.data, importance ?? new Float32Array(0), ...gridInputs(type)],
     [{ bytes: bytes.codes }, { bytes: bytes.scale }, { bytes: bytes.shift }, { bytes: rows }],
-    [rows, columns, SOURCES.indexOf(x.dtype as FloatType), typeId(type), importance ? rows : 0],
+    [rows, columns, SOURCES.indexOf(x.dtype as FloatType), typeId(type), importance ? rows : 0, packed ? 1 : 0],
   )
   return {
     codes: new Uint8Array(codes),

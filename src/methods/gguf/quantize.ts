@@ -1,6 +1,6 @@
 // One tensor -> its GGUF type: floats are converted, the rest quantised, in slabs of rows, by the kernels where there are some, else by
 // the oracle. A row that cannot be stored is refused, where the reference would stop too or write zeros.
-import { elementCount, isFloat, type RawTensor, rawTensor } from '../../core/dtypes.ts'
+import { type DType, elementCount, isFloat, type RawTensor, rawTensor } from '../../core/dtypes.ts'
 import { ConfigError, WeightError } from '../../core/errors.ts'
 import { fromFloat32, toFloat32 } from '../../core/half.ts'
 import type { QuantizerKernels } from '../../core/kernels.ts'
@@ -8,7 +8,7 @@ import { affineBlockWeight, isAffineBlockType } from '../../weights/affine-block
 import { decodeWith } from '../../weights/decode-kernel.ts'
 import { isSuperblockType, SUPERBLOCKS, type SuperblockType, superblockBytes } from '../../weights/superblock/index.ts'
 import { decode, denseWeight, type QuantizedWeight } from '../../weights/weight.ts'
-import type { QuantizeInput } from '../types.ts'
+import type { NamedTensor, QuantizeInput } from '../types.ts'
 import type { GgufSettings } from './config.ts'
 import { type FloatType, isFloatType } from './file-types.ts'
 import {
@@ -21,7 +21,7 @@ import {
 } from './kernels.ts'
 import { quantizeAffine } from './quantize-blocks.ts'
 import { needsImportance, quantizeSuperblocks } from './quantize-superblocks.ts'
-import { weightOfBlocks } from './stored.ts'
+import { stored, weightOfBlocks } from './stored.ts'
 
 /** Values of one slab: bounds the memory beside source and result to some 100 MB. */
 const SLAB = 1 << 23
@@ -32,6 +32,44 @@ const SLAB = 1 << 23
 const BLOCK_LIMIT = 65504 * 128 * 32
 const FLOAT_LIMIT = 2 ** 128 - 2 ** 104
 
+/**
+ * The stored tensor at once, where kernels are given: the same bytes as `quantize` and `stored.write` give, without the codes in between.
+ * Throws WeightError by row.
+ */
+export async function encode(input: QuantizeInput<GgufSettings>): Promise<readonly NamedTensor[]> {
+  const { name, tensor, settings, kernels } = input
+  const { type } = settings
+  if (!kernels || isFloatType(type)) return stored.write(name, await quantize(input), settings, kernels)
+  checkImportance(name, settings)
+  const parts: Uint8Array[] = []
+  const x = await inRows(tensor, tensor.shape.at(-1)!, kernels)
+  for (const { from, rows, weights } of slabs(x, settings)) {
+    const { codes, refused } = await quantizeWithKernels(kernels, type, rows, x.shape[1], weights, true)
+    if (refused) refuse(name, rows, refused, (input.firstRow ?? 0) + from, BLOCK_LIMIT)
+    parts.push(codes)
+  }
+  return [{ name, tensor: { dtype: type as string as DType, shape: tensor.shape, data: joined(parts) } }]
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  if (parts.length === 1) return parts[0]
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
+  let at = 0
+  for (const part of parts) {
+    whole.set(part, at)
+    at += part.length
+  }
+  return whole
+}
+
+function checkImportance(name: string, { type, importance }: GgufSettings): void {
+  if (importance || isFloatType(type) || !needsImportance(type)) return
+  throw new ConfigError(`Cannot make ${type.toLowerCase()} of "${name}": it has no importance, which this type needs`, {
+    tensor: name,
+    hint: 'give an importance matrix that covers the tensor with --imatrix FILE, or choose a type such as iq2_s',
+  })
+}
+
 /** Quantises [.., N, K]; with importance for several experts each takes its own run of weights. Throws WeightError by row. */
 export async function quantize({
   name,
@@ -40,28 +78,17 @@ export async function quantize({
   kernels,
   firstRow = 0,
 }: QuantizeInput<GgufSettings>): Promise<QuantizedWeight> {
-  const { type, importance } = settings
+  const { type } = settings
   const { shape } = tensor
   const columns = shape[shape.length - 1]
   const x = await inRows(tensor, columns, kernels)
   if (isFloatType(type)) return convert(name, x, shape, type, firstRow, kernels)
-  if (!importance && needsImportance(type))
-    throw new ConfigError(
-      `Cannot make ${type.toLowerCase()} of "${name}": it has no importance, which this type needs`,
-      {
-        tensor: name,
-        hint: 'give an importance matrix that covers the tensor with --imatrix FILE, or choose a type such as iq2_s',
-      },
-    )
+  checkImportance(name, settings)
   const bytes = partBytes(type, elementCount(shape))
   const codes = new Uint8Array(bytes.codes)
   const scale = new Uint8Array(bytes.scale)
   const shift = new Uint8Array(bytes.shift)
-  const expertRows = importance ? (x.shape[0] * columns) / importance.length : x.shape[0]
-  for (const { from, to } of slabs(x.shape[0], columns, expertRows)) {
-    const rows = rowsOf(x, from, to)
-    const expert = Math.floor(from / expertRows)
-    const weights = importance?.subarray(expert * columns, (expert + 1) * columns)
+  for (const { from, rows, weights } of slabs(x, settings)) {
     const done = kernels
       ? await quantizeWithKernels(kernels, type, rows, columns, weights)
       : quantizeByOracle(type, toFloat32(rows), columns, weights)
@@ -86,13 +113,23 @@ async function inRows(tensor: RawTensor, columns: number, kernels: QuantizerKern
   return kernels ? decodeWith(kernels, weight, 'F32') : rawTensor('F32', shape, decode(weight))
 }
 
+interface Slab {
+  readonly from: number
+  readonly rows: RawTensor
+  /** The importance of their values, where there is one. */
+  readonly weights?: Float32Array
+}
+
 /** Runs of rows that do not cross an expert. */
-function* slabs(rows: number, columns: number, expertRows: number): Generator<{ from: number; to: number }> {
+function* slabs(x: RawTensor, { importance }: Pick<GgufSettings, 'importance'>): Generator<Slab> {
+  const [rows, columns] = x.shape
+  const expertRows = importance ? (rows * columns) / importance.length : rows
   const most = Math.max(1, Math.floor(SLAB / columns))
   for (let from = 0; from < rows; ) {
-    const end = (Math.floor(from / expertRows) + 1) * expertRows
-    const to = Math.min(rows, end, from + most)
-    yield { from, to }
+    const expert = Math.floor(from / expertRows)
+    const to = Math.min(rows, (expert + 1) * expertRows, from + most)
+    const weights = importance?.subarray(expert * columns, (expert + 1) * columns)
+    yield { from, rows: rowsOf(x, from, to), weights }
     from = to
   }
 }
@@ -112,8 +149,7 @@ async function convert(
 ): Promise<QuantizedWeight> {
   const columns = x.shape[1]
   const data = new Uint8Array(elementCount(shape) * (type === 'F32' ? 4 : 2))
-  for (const { from, to } of slabs(x.shape[0], columns, x.shape[0])) {
-    const rows = rowsOf(x, from, to)
+  for (const { from, rows } of slabs(x, {})) {
     const { values, refused } = kernels
       ? await convertWithKernels(kernels, type, rows, columns)
       : convertByOracle(type, rows)
