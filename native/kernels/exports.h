@@ -87,6 +87,7 @@
   FB_STEPS(fb_hqq)                              \
   FB_STEPS(fb_quanto_shift)                     \
   FB_UNITS(fb_awq_requantize)                   \
+  FB_UNITS(fb_awq_scale)                        \
   FB_UNITS(fb_awq_weight_sums)                  \
   FB_UNITS(fb_awq_norm)                         \
   FB_UNITS(fb_awq_clip)                         \

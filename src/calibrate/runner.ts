@@ -23,6 +23,8 @@ export interface PieceRun {
   readonly from: ReadonlyMap<number, Activations>
   /** Nodes whose values are wanted. */
   readonly to: readonly number[]
+  /** Batches that are run. Default: all. */
+  readonly batches?: readonly number[]
   weight(path: string): Promise<QuantizedWeight>
 }
 
@@ -46,7 +48,7 @@ export class PieceRunner {
   }
 
   /** Computes `to` from `from` and hands the values over, batch by batch. */
-  async run({ graph, from, to, weight }: PieceRun, visit: Visit): Promise<void> {
+  async run({ graph, from, to, weight, batches: wanted }: PieceRun, visit: Visit): Promise<void> {
     const { backend, threads, batches, signal } = this.options
     const sources = [...from.values()]
     const piece = cutGraph(graph, [...from.keys()], to)
@@ -54,10 +56,10 @@ export class PieceRunner {
     const load: WeightLoader = (index) => weight(piece.graph.parameters[index].path)
     const executable = await backend.compile(piece.graph, load, { precision: 'exact', threads, taps, signal })
     try {
-      for (const [index, batch] of batches.entries()) {
+      for (const index of wanted ?? batches.keys()) {
         signal?.throwIfAborted()
         const inputs = await Promise.all(sources.map((source) => source.read(index)))
-        await runBatch(executable, batch, inputs)
+        await runBatch(executable, batches[index], inputs)
         await visit(
           taps.map((tap) => executable.tap(tap)),
           index,

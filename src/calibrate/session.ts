@@ -232,11 +232,12 @@ class SessionBlock<S> implements CalibrationBlock<S> {
     return this.runner.record(this.piece(run), edit)
   }
 
-  private piece({ from, to, weights }: BlockRun) {
+  private piece({ from, to, weights, batches }: BlockRun) {
     return {
       graph: this.graph,
       from: from ?? new Map([[this.input, this.inputs]]),
       to,
+      batches,
       weight: async (path: string) => weights?.get(path) ?? denseWeight(await this.load(path)),
     }
   }

@@ -22,6 +22,8 @@ export interface BlockRun {
   /** Where values come from; every path from the block's input to `to` must cross one of these. Default: the block's input. */
   readonly from?: ReadonlyMap<number, Activations>
   readonly to: readonly number[]
+  /** Batches that are run, in this order. Default: all. */
+  readonly batches?: readonly number[]
   /** Weights that stand in for the original ones, by path. */
   readonly weights?: ReadonlyMap<string, QuantizedWeight>
 }
@@ -95,6 +97,8 @@ export interface BlockMethod<C = unknown, S = unknown> {
   isNeeded?(config: C): boolean
   /** What the next block sees: the outputs of the original block, of the block as it was quantised, or what `quantize` returns. */
   readonly feeds: 'original' | 'quantized' | 'returned'
+  /** Rows of a batch, at about this number. Default: what suits the kernels. */
+  readonly batchRows?: number
   /** What the config says of the search and no file stores; with the data it decides the result, for resuming. */
   fingerprint?(config: C): unknown
   /** Quantises one block; every tensor is given once, as soon as it is finished. Returns the block's outputs where it feeds them. */

@@ -149,7 +149,7 @@ function openSession(
   if (!calibration || !block) throw new BugError(`${method.name} cannot calibrate: it was given no data`)
   const { backend, threads, memoryBytes = DEFAULT_MEMORY_BYTES } = calibration
   const pool = new ActivationPool(memoryBytes, output.scratch)
-  const batches = sequenceBatches(calibration.ids)
+  const batches = sequenceBatches(calibration.ids, block.batchRows)
   const runner = new PieceRunner({ backend, threads, batches, pool, signal })
   const names = new Map(source.parameters.map((p) => [p.parameter.path, p.name]))
   const tensors = new Map<string, BlockTensor<unknown>>()

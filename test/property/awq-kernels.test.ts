@@ -13,9 +13,11 @@ import {
   finalCodes,
   quadratic,
   requantize,
+  requantizeError,
   rounded,
   roundedNorm,
-  squaredDistance,
+  scaled,
+  squaredDistances,
   weightSums,
 } from '../../src/methods/awq/kernels.ts'
 import type { CodeSpec, SearchDtype } from '../../src/methods/awq/oracle.ts'
@@ -128,6 +130,21 @@ const KERNELS: readonly Kernel[] = [
     run: async ({ w, scale, spec }, kernels) => ({ restored: await requantize(w, scale, spec, kernels) }),
   },
   {
+    name: 'what is lost of scaled weights',
+    run: async ({ w, scale, spec }, kernels) => ({ lost: await requantizeError(w, scale, spec, kernels) }),
+  },
+  {
+    name: 'factors of columns and rows',
+    run: async ({ w, scale, spec }, kernels) => {
+      const rows = w.filter((_, i) => i % spec.columns === 0).map((v) => Math.abs(v) + 1)
+      return {
+        multiplied: await scaled(w, scale, 'multiply columns', spec.dtype, kernels),
+        divided: await scaled(w, scale, 'divide columns', spec.dtype, kernels),
+        rows: await scaled(w, rows, 'divide rows', spec.dtype, kernels),
+      }
+    },
+  },
+  {
     name: 'sums of weights as parts of the largest of their group',
     run: async ({ w, spec }, kernels) => ({ sums: await weightSums(w, spec, kernels) }),
   },
@@ -166,8 +183,13 @@ const KERNELS: readonly Kernel[] = [
   },
   {
     name: 'squared distance of outputs',
-    run: async ({ x }, kernels) => ({ sum: [await squaredDistance(x, x.map(neighbour), kernels)] }),
-    bounds: async ({ x }) => [6 * HALF_STEP * (await squaredDistance(x, x.map(neighbour), undefined))],
+    run: async ({ x, spec }, kernels) => ({
+      sums: await squaredDistances(x, x.map(neighbour), 2 * spec.columns, kernels),
+    }),
+    bounds: async ({ x, spec }) => {
+      const sums = await squaredDistances(x, x.map(neighbour), 2 * spec.columns, undefined)
+      return sums.map((sum) => 6 * HALF_STEP * sum)
+    },
   },
   {
     name: 'second moments of inputs',

@@ -10,6 +10,7 @@ struct Level {
   decltype(&baseline::requantize) requantize;
   decltype(&baseline::clip) clip;
   decltype(&baseline::finish) finish;
+  void (*scale)(const float*, const float*, float*, size_t, size_t, size_t, int, int);
   decltype(&baseline::round) round;
   void (*norm)(const float*, const float*, float*, size_t, size_t, float, int);
   decltype(&baseline::column_sums) column_sums;
@@ -20,7 +21,7 @@ struct Level {
 };
 
 #define FB_AWQ_TABLE(name) \
-  {name::requantize, name::clip, name::finish, name::round, name::norm, name::column_sums, name::weight_sums, name::squared_distance, name::gram, name::quadratic}
+  {name::requantize, name::clip, name::finish, name::scale, name::round, name::norm, name::column_sums, name::weight_sums, name::squared_distance, name::gram, name::quadratic}
 
 const Level& level() {
   static constexpr Level BASELINE = FB_AWQ_TABLE(baseline);
@@ -49,11 +50,11 @@ Codes codes(const double* params) {
 }  // namespace
 }  // namespace fb::awq
 
-/** Units are rows. inputs: w F32 [rows, columns], scale F32 [columns] or empty. outputs: F32 [rows, columns]. params: see codes; then 1 with scale. */
+/** Units are rows. inputs: w F32 [rows, columns], scale F32 [columns] or empty. outputs: F32 [rows, columns]. params: see codes; then 1 with scale; 1 for what is lost. */
 FB_EXPORT double fb_awq_requantize(const double* args) {
   using namespace fb::awq;
   const Requantize job = {codes(args + 5), fb::pointer<const float>(args[2]),
-                          args[11] != 0 ? fb::pointer<const float>(args[3]) : nullptr, fb::pointer<float>(args[4])};
+                          args[11] != 0 ? fb::pointer<const float>(args[3]) : nullptr, fb::pointer<float>(args[4]), args[12] != 0};
   level().requantize(job, size(args[0]), size(args[1]));
   return 0;
 }
@@ -91,6 +92,17 @@ FB_EXPORT double fb_awq_codes(const double* args) {
   return 0;
 }
 
+/**
+ * Units are rows. inputs: x F32 [rows, columns], factors F32 [columns] or [rows]. outputs: F32 [rows, columns]. params: rows, columns,
+ * arithmetic, kind (Scaling).
+ */
+FB_EXPORT double fb_awq_scale(const double* args) {
+  using namespace fb::awq;
+  level().scale(fb::pointer<const float>(args[2]), fb::pointer<const float>(args[3]), fb::pointer<float>(args[4]), size(args[6]),
+                size(args[0]), size(args[1]), static_cast<int>(args[7]), static_cast<int>(args[8]));
+  return 0;
+}
+
 /** Units are ELEMENTS. inputs: x F32 [count]. outputs: F32 [count]. params: units, count, arithmetic. */
 FB_EXPORT double fb_round(const double* args) {
   using namespace fb::awq;
@@ -125,13 +137,13 @@ FB_EXPORT double fb_awq_weight_sums(const double* args) {
   return 0;
 }
 
-/** Units are ELEMENTS. inputs: a, b F32 [count]. outputs: F64 [units]. params: units, count. */
+/** Units are runs of values. inputs: a, b F32 [count]. outputs: F64 [units]. params: units, count, values a unit. */
 FB_EXPORT double fb_squared_distance(const double* args) {
   using namespace fb::awq;
   const float* a = fb::pointer<const float>(args[2]);
   const float* b = fb::pointer<const float>(args[3]);
   for (size_t unit = size(args[0]); unit < size(args[1]); unit++) {
-    const size_t from = unit * ELEMENTS, count = fb::min(ELEMENTS, size(args[6]) - from);
+    const size_t from = unit * size(args[7]), count = fb::min(size(args[7]), size(args[6]) - from);
     fb::pointer<double>(args[4])[unit] = level().squared_distance(a + from, b + from, count);
   }
   return 0;

@@ -21,6 +21,7 @@ struct Requantize : Codes {
   const float* w;      // [rows, columns]
   const float* scale;  // [columns] or null
   float* out;          // R(pq(R(w * scale)) / scale)
+  bool difference;     // out less w
 };
 
 struct Clip : Codes {
@@ -48,9 +49,10 @@ constexpr size_t COLUMN_BLOCK = 64;
 constexpr size_t TOKENS = 32;
 /** Magnitudes that the clip search tries. */
 constexpr int CLIP_STEPS = 10;
-/** Elements of a unit of fb_awq_round and fb_squared_distance. */
+/** Elements of a unit of fb_round. */
 constexpr size_t ELEMENTS = 65536;
 
+enum Scaling { MULTIPLY_COLUMNS = 0, DIVIDE_COLUMNS = 1, DIVIDE_ROWS = 2 };
 enum ColumnSum { ABSOLUTE = 0, SQUARE = 1 };
 
 #define FB_AWQ_LEVEL(name)                                                                                                   \
@@ -58,6 +60,7 @@ enum ColumnSum { ABSOLUTE = 0, SQUARE = 1 };
   void requantize(const Requantize& job, size_t from, size_t to);                                                            \
   void clip(const Clip& job, size_t from, size_t to);                                                                        \
   void finish(const Final& job, size_t from, size_t to);                                                                     \
+  void scale(const float* x, const float* by, float* y, size_t columns, size_t from, size_t to, int arithmetic, int kind);    \
   void round(const float* x, float* y, size_t count, int arithmetic);                                                        \
   void norm(const float* x, const float* weight, float* y, size_t rows, size_t columns, float eps, int arithmetic);           \
   void column_sums(const float* x, double* sums, size_t rows, size_t columns, size_t from, size_t to, int kind);             \

@@ -54,6 +54,8 @@ export const awq: Method<Awq, AwqSettings> = {
     // AutoAWQ: 128 samples of at most 512 tokens.
     data: () => ({ cut: 'short-samples', length: 512, samples: 128 }),
     feeds: 'original',
+    // Two sequences: the search of factors goes by few of them first.
+    batchRows: 1024,
     fingerprint: ({ duoScaling, applyClip }) => [duoScaling, applyClip],
     quantize: quantizeBlock,
   },

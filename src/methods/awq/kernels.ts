@@ -11,6 +11,7 @@ import {
   roundedNorm as normOracle,
   requantize as requantizeOracle,
   type SearchDtype,
+  scaled as scaledOracle,
   weightSums as weightOracle,
 } from './oracle.ts'
 
@@ -39,8 +40,39 @@ export async function requantize(
   kernels: Kernels,
 ): Promise<Float32Array> {
   if (!kernels) return requantizeOracle(w, scale, spec)
-  const params = [...codeParams(spec), Number(scale !== undefined)]
+  const params = [...codeParams(spec), Number(scale !== undefined), 0]
   const [out] = await kernels.run('fb_awq_requantize', [w, scale ?? NOTHING], [{ bytes: w.byteLength }], params)
+  return new Float32Array(out)
+}
+
+/** `requantize` less w: what is lost. */
+export async function requantizeError(
+  w: Float32Array,
+  scale: Float32Array,
+  spec: CodeSpec,
+  kernels: Kernels,
+): Promise<Float32Array> {
+  if (!kernels) return requantizeOracle(w, scale, spec).map((v, i) => v - w[i])
+  const params = [...codeParams(spec), 1, 1]
+  const [out] = await kernels.run('fb_awq_requantize', [w, scale], [{ bytes: w.byteLength }], params)
+  return new Float32Array(out)
+}
+
+/** Numbers of awq.h. */
+const SCALINGS = { 'multiply columns': 0, 'divide columns': 1, 'divide rows': 2 } as const
+
+/** R(x * scale) or R(x / scale) for x [N, K], with a factor for each column or row. */
+export async function scaled(
+  x: Float32Array,
+  scale: Float32Array,
+  kind: keyof typeof SCALINGS,
+  dtype: SearchDtype,
+  kernels: Kernels,
+): Promise<Float32Array> {
+  if (!kernels) return scaledOracle(x, scale, kind, dtype)
+  const columns = kind === 'divide rows' ? x.length / scale.length : scale.length
+  const params = [x.length / columns, columns, ARITHMETIC[dtype], SCALINGS[kind]]
+  const [out] = await kernels.run('fb_awq_scale', [x, scale], [{ bytes: x.byteLength }], params)
   return new Float32Array(out)
 }
 
@@ -125,12 +157,21 @@ export async function roundedNorm(
   return new Float32Array(out)
 }
 
-/** Sum of (a - b)^2. */
-export async function squaredDistance(a: Float32Array, b: Float32Array, kernels: Kernels): Promise<number> {
-  if (!kernels) return a.reduce((sum, v, i) => sum + (v - b[i]) ** 2, 0)
-  const units = Math.ceil(a.length / ELEMENTS)
-  const [sums] = await kernels.run('fb_squared_distance', [a, b], [{ bytes: 8 * units }], [units, a.length])
-  return new Float64Array(sums).reduce((sum, v) => sum + v, 0)
+/** Sum of (a - b)^2 over each run of `size` values. */
+export async function squaredDistances(
+  a: Float32Array,
+  b: Float32Array,
+  size: number,
+  kernels: Kernels,
+): Promise<Float64Array> {
+  const units = Math.ceil(a.length / size)
+  if (!kernels) {
+    const found = new Float64Array(units)
+    for (let i = 0; i < a.length; i++) found[Math.floor(i / size)] += (a[i] - b[i]) ** 2
+    return found
+  }
+  const [sums] = await kernels.run('fb_squared_distance', [a, b], [{ bytes: 8 * units }], [units, a.length, size])
+  return new Float64Array(sums)
 }
 
 /** Adds x^T x of x [T, K] to `sums` [K, K] and returns it. */

@@ -87,6 +87,19 @@ export function requantize(w: Float32Array, scale: Float32Array | undefined, spe
   return out
 }
 
+/** R(x * scale) or R(x / scale) for x [N, K], with a factor for each column or row. */
+export function scaled(
+  x: Float32Array,
+  scale: Float32Array,
+  kind: 'multiply columns' | 'divide columns' | 'divide rows',
+  dtype: SearchDtype,
+): Float32Array {
+  const R = (v: number) => roundTo(dtype, fround(v))
+  const columns = x.length / scale.length
+  if (kind === 'divide rows') return x.map((v, i) => R(v / scale[Math.floor(i / columns)]))
+  return x.map((v, i) => R(kind === 'multiply columns' ? v * scale[i % scale.length] : v / scale[i % scale.length]))
+}
+
 /** Sum over the rows of w [N, K] of |w| as a part of its group's largest, [K]. */
 export function weightSums(w: Float32Array, { columns, group, dtype }: CodeSpec): Float64Array {
   const sums = new Float64Array(columns)

@@ -13,14 +13,17 @@ import {
   clipSearch,
   quadratic,
   requantize,
+  requantizeError,
   rounded,
   roundedNorm,
-  squaredDistance,
+  scaled,
+  squaredDistances,
   weightSums,
 } from './kernels.ts'
 import { type CodeSpec, GRID, gridScales, type SearchDtype } from './oracle.ts'
 import { nameInLayer } from './plan.ts'
 import { quantizeValues } from './quantize.ts'
+import { race } from './race.ts'
 
 /** Tokens that the clip search looks at: every n-th, at least so many where there are as many. */
 const CLIP_TOKENS = 512
@@ -44,7 +47,7 @@ interface Inputs {
   /** Sum of x^T x, for groups of a single inspected linear. */
   gram?: Float64Array
   /** Rows of the clip search. */
-  readonly sample: Float32Array
+  sample: Float32Array
   sampled: number
 }
 
@@ -77,14 +80,14 @@ class BlockSearch {
   async run(): Promise<void> {
     await this.load()
     const recorded = await this.record()
-    const scaled: Scaled[] = []
+    const chosen: Scaled[] = []
     for (const group of this.groups) {
       const values = recorded.get(group.input)
       const scales = values ? await this.searchModule(group, values) : await this.searchAlone(group)
       await values?.release()
-      scaled.push({ group, scales })
+      chosen.push({ group, scales })
     }
-    for (const { group, scales } of scaled) this.apply(group, scales)
+    for (const { group, scales } of chosen) await this.apply(group, scales)
     if (this.config.applyClip) await this.searchClips()
   }
 
@@ -203,49 +206,50 @@ class BlockSearch {
     return { x, w: Float32Array.from(total, (sum) => R(sum / rows)) }
   }
 
-  /** The candidate with the least loss; the first of equals. Factors of 1 where no loss is a number. */
-  private async best(group: ScaleGroup, loss: (scales: Float32Array) => Promise<number>): Promise<Float32Array> {
+  /** The candidates of the grid. */
+  private async candidates(group: ScaleGroup): Promise<Float32Array[]> {
     const { x, w } = await this.means(group)
-    let least = Infinity
-    let found: Float32Array | undefined
-    for (let step = 0; step < GRID; step++) {
-      this.block.signal?.throwIfAborted()
-      const scales = gridScales(step, x, w, this.dtype)
-      const lost = await loss(scales)
-      if (lost < least) {
-        least = lost
-        found = scales
-      }
-      this.advance()
-    }
-    if (found) {
-      this.error += least
-      return found
+    return Array.from({ length: GRID }, (_, step) => gridScales(step, x, w, this.dtype))
+  }
+
+  /** The candidate that won; factors of 1 where no loss is a number. */
+  private chosen(group: ScaleGroup, candidates: readonly Float32Array[], best: number, loss: number): Float32Array {
+    this.done = Math.ceil(this.done / GRID) * GRID
+    if (best >= 0) {
+      this.error += loss
+      return candidates[best]
     }
     this.block.warn(
       `layer ${this.block.layer}: no factor for ${group.linears.map(nameInLayer).join(', ')} gives a finite loss: the inputs stay as they are`,
     )
-    return new Float32Array(x.length).fill(1)
+    return new Float32Array(candidates[0].length).fill(1)
   }
 
-  private advance(): void {
+  /** `share` of a candidate's work is done. */
+  private advance(share: number): void {
     const steps = GRID * this.groups.length + (this.config.applyClip ? GRID : 0)
-    this.block.progress(++this.done / steps, { error: this.error })
+    this.done += share
+    this.block.progress(this.done / steps, { error: this.error })
   }
 
   /** A linear inspected alone: the loss of its outputs is a quadratic form of the weights' error in the inputs' second moments. */
   private async searchAlone(group: ScaleGroup): Promise<Float32Array> {
     const [path] = group.linears
     const { width, gram } = this.inputs.get(group.input)!
-    const { kernels, inputs } = this.block
+    const { kernels, inputs, signal } = this.block
     const moments = Float32Array.from(gram!)
     const original = this.values.get(path)!
     const spec = this.specOf(path)
-    return this.best(group, async (scales) => {
-      const error = await requantize(original, scales, spec, kernels)
-      for (let i = 0; i < error.length; i++) error[i] -= original[i]
-      return (await quadratic(error, moments, width, kernels)) / (inputs.rows * spec.rows)
-    })
+    const candidates = await this.candidates(group)
+    let [best, least] = [-1, Infinity]
+    for (const [step, scales] of candidates.entries()) {
+      signal?.throwIfAborted()
+      const error = await requantizeError(original, scales, spec, kernels)
+      const loss = (await quadratic(error, moments, width, kernels)) / (inputs.rows * spec.rows)
+      if (loss < least) [best, least] = [step, loss]
+      this.advance(1)
+    }
+    return this.chosen(group, candidates, best, least)
   }
 
   /** Linears inspected through the module that they belong to. */
@@ -255,56 +259,58 @@ class BlockSearch {
     const to = [group.inspected]
     const originals = new Map([...this.values].map(([path, w]) => [path, this.dense(path, w, 'F32')]))
     const [expected] = await block.record({ from, to, weights: originals })
-    const count = expected.rows * expected.width
-    const scales = await this.best(group, async (candidate) => {
+    const candidates = await this.candidates(group)
+    const { width } = expected
+    const lost = async (candidate: number, batches: readonly number[]): Promise<number[]> => {
       const weights = new Map(originals)
       for (const path of group.linears) {
-        const w = await requantize(this.values.get(path)!, candidate, this.specOf(path), block.kernels)
+        const w = await requantize(this.values.get(path)!, candidates[candidate], this.specOf(path), block.kernels)
         weights.set(path, this.dense(path, w, 'F32'))
       }
-      let sum = 0
-      await block.run({ from, to, weights }, async ([y], batch) => {
-        sum += await squaredDistance(await expected.read(batch), y, block.kernels)
+      const losses: number[] = []
+      await block.run({ from, to, weights, batches }, async ([y], batch) => {
+        losses.push(...(await squaredDistances(await expected.read(batch), y, block.length * width, block.kernels)))
       })
-      return sum / count
-    })
+      this.advance(batches.length / expected.batches)
+      return losses
+    }
+    const sequences = expected.rows / block.length
+    const { best, loss } = await race(GRID, expected.batches, sequences, lost)
     await expected.release()
-    return scales
+    return this.chosen(group, candidates, best, loss / (expected.rows * width))
   }
 
   // ---------------------------------------------------------------------------------------------------------- applying
 
   /** Multiplies the columns of the group's linears, divides the operation before them and the inputs that were recorded. */
-  private apply({ previous, linears, input }: ScaleGroup, scales: Float32Array): void {
-    const R = (v: number) => roundTo(this.dtype, Math.fround(v))
-    this.divide(previous, scales)
+  private async apply({ previous, linears, input }: ScaleGroup, scales: Float32Array): Promise<void> {
+    const { kernels } = this.block
+    await this.divide(previous, scales)
     for (const path of linears) {
       const w = this.values.get(path)!
-      this.values.set(
-        path,
-        w.map((v, i) => R(v * scales[i % scales.length])),
-      )
+      this.values.set(path, await scaled(w, scales, 'multiply columns', this.dtype, kernels))
     }
-    const { sample } = this.inputs.get(input)!
-    for (let i = 0; i < sample.length; i++) sample[i] = R(sample[i] / scales[i % scales.length])
+    const seen = this.inputs.get(input)!
+    seen.sample = await scaled(seen.sample, scales, 'divide columns', this.dtype, kernels)
   }
 
-  private divide({ kind, weight, bias, addOne }: PreviousOp, scales: Float32Array): void {
+  /** A norm's weights, or the last rows of a linear; the bias likewise. */
+  private async divide({ kind, weight, bias, addOne }: PreviousOp, scales: Float32Array): Promise<void> {
     const R = (v: number) => roundTo(this.dtype, Math.fround(v))
-    const w = this.values.get(weight)!.slice()
-    if (kind === 'norm') {
-      for (let i = 0; i < w.length; i++) w[i] = addOne ? R(R(R(w[i] + 1) / scales[i]) - 1) : R(w[i] / scales[i])
-    } else {
-      const columns = this.shapes.get(weight)![1]
-      const first = w.length / columns - scales.length
-      for (let i = first * columns; i < w.length; i++) w[i] = R(w[i] / scales[Math.floor(i / columns) - first])
+    const divideEnd = async (path: string, columns: number) => {
+      const w = this.values.get(path)!.slice()
+      const end = w.subarray(w.length - scales.length * columns)
+      end.set(await scaled(end, scales, 'divide rows', this.dtype, this.block.kernels))
+      this.values.set(path, w)
     }
-    this.values.set(weight, w)
-    if (bias === undefined) return
-    const b = this.values.get(bias)!.slice()
-    const first = b.length - scales.length
-    for (let i = 0; i < scales.length; i++) b[first + i] = R(b[first + i] / scales[i])
-    this.values.set(bias, b)
+    if (kind === 'norm' && addOne) {
+      const w = this.values.get(weight)!
+      this.values.set(
+        weight,
+        w.map((v, i) => R(R(R(v + 1) / scales[i]) - 1)),
+      )
+    } else await divideEnd(weight, kind === 'norm' ? 1 : this.shapes.get(weight)![1])
+    if (bias !== undefined) await divideEnd(bias, 1)
   }
 
   // ---------------------------------------------------------------------------------------------------------- ranges
