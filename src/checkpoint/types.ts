@@ -88,12 +88,14 @@ export interface Journal {
 export interface OutputStore {
   /** The final path. */
   readonly name: string
-  /** The file's name where the output is one file. */
+  /** The file's name where the output is one file; files of other names, which it is split into, appear beside it in its stead. */
   readonly single?: string
   /** Where partial data lies, for messages. */
   readonly partial: string
   /** Starts or resumes the work that `key` identifies; files of other work are dropped. Without a journal every run starts anew. */
   journal(key: string): Promise<Journal>
+  /** Throws where `file`, one of those that a single output is split into, would replace another without `force`. */
+  assertFree?(file: string): Promise<void>
   create(file: string): Promise<ByteSink>
   /** Opens a file for writing on, keeping what it holds. */
   resume(file: string): Promise<ByteSink>

@@ -1,5 +1,6 @@
 // savePretrained of a model that nobody changed: the same bytes. A split GGUF becomes one file.
 import { ggufMetadata } from '../checkpoint/gguf/open.ts'
+import { withoutSplit } from '../checkpoint/gguf/split.ts'
 import type { Checkpoint, OutputStore } from '../checkpoint/types.ts'
 import type { WorkOptions } from '../core/events.ts'
 import { convert, workKey } from './engine.ts'
@@ -37,7 +38,7 @@ async function joinSplit(
   output: OutputStore,
   options: WorkOptions,
 ): Promise<void> {
-  const metadata = new Map([...ggufMetadata(checkpoint)].filter(([key]) => !key.startsWith('split.')))
+  const metadata = withoutSplit(ggufMetadata(checkpoint))
   const tensors = [...checkpoint.tensors.values()]
   const jobs = tensors.map((tensor): CopyJob => copyJob(checkpoint, tensor.name))
   const key = await workKey(['join', checkpoint.files.name, tensors])

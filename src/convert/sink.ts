@@ -1,7 +1,8 @@
 // Where the engine puts tensors. Known sizes: every tensor is written at its final place. Unknown sizes: a spool takes them in order of
 // arrival and is assembled at the end. Both remember nothing between runs: the journal says where each tensor's bytes are.
 import type { GgufMetadata } from '../checkpoint/gguf/metadata.ts'
-import { ggufLayout } from '../checkpoint/gguf/writer.ts'
+import { splitMetadata, splitName, splitRuns } from '../checkpoint/gguf/split.ts'
+import { type GgufEntry, ggufEntryBytes, ggufLayout } from '../checkpoint/gguf/writer.ts'
 import { safetensorsBytes, safetensorsHeader, safetensorsOrder } from '../checkpoint/safetensors.ts'
 import { INDEX_FILE, indexText, planShards } from '../checkpoint/shards.ts'
 import type { ByteSink, OutputStore } from '../checkpoint/types.ts'
@@ -17,6 +18,8 @@ export interface Place extends OutputTensor {
 }
 
 export interface TensorSink {
+  /** Names of the files of a model that is no folder. */
+  readonly files?: readonly string[]
   /** Opens the files, keeping what `done` describes. */
   open(done: readonly Place[]): Promise<void>
   /** Where this tensor goes; asked once, before its bytes. */
@@ -82,24 +85,55 @@ abstract class DirectSink implements TensorSink {
   }
 }
 
-/** One GGUF file with its tensors in the order given; data and header padded as "general.alignment" says. */
+interface GgufPart {
+  readonly file: string
+  readonly metadata: GgufMetadata
+  readonly tensors: readonly OutputTensor[]
+}
+
+/**
+ * A GGUF file with its tensors in the order given, data and header padded as "general.alignment" says; several where they do not fit into
+ * `maxBytes`.
+ */
 export class GgufSink extends DirectSink {
-  private readonly file: string
-  private readonly metadata: GgufMetadata
-  private readonly tensors: readonly OutputTensor[]
-  constructor(output: OutputStore, file: string, metadata: GgufMetadata, tensors: readonly OutputTensor[]) {
+  private readonly parts: readonly GgufPart[]
+  constructor(
+    output: OutputStore,
+    file: string,
+    metadata: GgufMetadata,
+    tensors: readonly OutputTensor[],
+    maxBytes = Number.POSITIVE_INFINITY,
+  ) {
     super(output)
-    this.file = file
-    this.metadata = metadata
-    this.tensors = tensors
+    const sizes = tensors.map((t) => ggufEntryBytes(asEntry(t)))
+    const runs = splitRuns(sizes, maxBytes)
+    const stem = file.replace(/\.gguf$/, '')
+    this.parts =
+      runs.length === 1
+        ? [{ file, metadata, tensors }]
+        : runs.map(({ from, to }, i) => ({
+            file: splitName(stem, i, runs.length),
+            metadata: splitMetadata(metadata, i, runs.length, tensors.length),
+            tensors: tensors.slice(from, to),
+          }))
+  }
+
+  /** Names of the files in order; the first opens the model. */
+  get files(): readonly string[] {
+    return this.parts.map((part) => part.file)
   }
 
   protected layout() {
-    const entries = this.tensors.map((t) => ({ name: t.name, type: t.dtype, shape: t.shape }))
-    const { header, offsets, sizes, total } = ggufLayout(this.metadata, entries)
-    const places = this.tensors.map((t, i) => ({ ...t, file: this.file, at: offsets[i], bytes: sizes[i] }))
-    return [{ file: this.file, header, total, places }]
+    return this.parts.map(({ file, metadata, tensors }) => {
+      const { header, offsets, sizes, total } = ggufLayout(metadata, tensors.map(asEntry))
+      const places = tensors.map((t, i) => ({ ...t, file, at: offsets[i], bytes: sizes[i] }))
+      return { file, header, total, places }
+    })
   }
+}
+
+function asEntry({ name, dtype, shape }: OutputTensor): GgufEntry {
+  return { name, type: dtype, shape }
 }
 
 export interface SafetensorsOptions {

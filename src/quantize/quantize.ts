@@ -1,6 +1,7 @@
 // The verb: a float model in, a quantised one out, in the container of the method. Planned whole, then run by the engine of convert/.
 import type { GgufValue } from '../checkpoint/gguf/metadata.ts'
 import { ggufMetadata } from '../checkpoint/gguf/open.ts'
+import { withoutSplit } from '../checkpoint/gguf/split.ts'
 import type { Checkpoint, OutputStore, StoredTensor } from '../checkpoint/types.ts'
 import { convert, workKey } from '../convert/engine.ts'
 import { copyOtherFiles, writeConfig, writeText } from '../convert/files.ts'
@@ -24,7 +25,7 @@ import { type Calibrated, type CalibrationSetup, calibratedJobs } from './calibr
 import { quantizeJobs } from './jobs.ts'
 
 export interface QuantizeResult {
-  /** The final path. */
+  /** What opens the result: the final path, or the first of its files. */
   readonly out: string
   /** Bytes of the files that hold the tensors. */
   readonly sizeBytes: number
@@ -111,7 +112,9 @@ export async function quantizeModel(
     jobs.map((job) => [job.name, job.action, outputsOf(job)]),
   ])
   const { onEvent, signal } = options
-  const result = await convert(jobs, work.sink(output), output, {
+  const sink = work.sink(output)
+  for (const file of sink.files ?? []) await output.assertFree?.(file)
+  const result = await convert(jobs, sink, output, {
     name: 'quantize',
     key,
     // Blocks take minutes where bytes take nothing: their own progress says more.
@@ -122,7 +125,7 @@ export async function quantizeModel(
   }).finally(() => work.calibrated?.end())
   const weights = infos.reduce((sum, t) => sum + elementCount(t.shape), 0)
   return {
-    out: output.name,
+    out: openedBy(output, sink),
     sizeBytes: result.sizeBytes,
     bitsPerWeight: (result.tensorBytes * 8) / weights,
     quantized: plan.tensors.filter((t) => t.action === 'quantize').length,
@@ -134,6 +137,11 @@ export async function quantizeModel(
     resumed: result.resumed,
     elapsedMs: performance.now() - started,
   }
+}
+
+/** The path that opens the result: the output's, or the first of the files that it was split into. */
+function openedBy({ name, single }: OutputStore, { files }: TensorSink): string {
+  return single && files ? name.slice(0, name.length - single.length) + files[0] : name
 }
 
 /** The calibration data decides the result. */
@@ -262,13 +270,13 @@ async function planGguf(
   const tensors = jobs.flatMap((job) => outputsOf(job)!)
   const missing = metadata.has('tokenizer.ggml.model') ? [] : ['the file has no tokenizer: llama.cpp will not run it']
   const tokenizerWarnings = made && missing.length === 0 ? made.warnings : missing
-  const out = isConverters ? metadata : rules.metadata(metadata, config)
+  const out = withoutSplit(isConverters ? metadata : rules.metadata(metadata, config))
   return {
     plan,
     infos,
     jobs,
     warnings: [...new Set([...source.warnings, ...view.warnings, ...plan.warnings, ...tokenizerWarnings])],
-    sink: (output) => new GgufSink(output, output.single ?? GGUF_FILE, out, tensors),
+    sink: (output) => new GgufSink(output, output.single ?? GGUF_FILE, out, tensors, options.maxShardBytes),
     finish: async () => {},
   }
 }

@@ -4,10 +4,9 @@ import type { ByteSource, Checkpoint, FileSet, StoredTensor } from '../types.ts'
 import { reverseWords } from './cursor.ts'
 import { GgufKeys, type GgufMetadata } from './metadata.ts'
 import { type GgufHeader, readGgufHeader } from './reader.ts'
+import { SPLIT_NAME, splitName } from './split.ts'
 import { ggmlTypeNamed } from './types.ts'
 
-/** `NAME-00001-of-00003.gguf`. */
-const SPLIT_NAME = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/
 /** More files than any split model has. */
 const MAX_SPLIT = 10_000
 
@@ -57,7 +56,7 @@ async function splitNames(files: FileSet, name: string): Promise<string[]> {
   const count = Number(of)
   if (count < 1 || count > MAX_SPLIT)
     throw new FileError(`Cannot open "${name}": it claims to be one of ${count} files`, { file: name, actual: count })
-  const names = Array.from({ length: count }, (_, i) => `${stem}-${String(i + 1).padStart(5, '0')}-of-${of}.gguf`)
+  const names = Array.from({ length: count }, (_, i) => splitName(stem, i, count))
   for (const file of names) {
     if (await files.has(file)) continue
     throw new FileError(`Cannot open "${name}": it is split into ${count} files and "${file}" is missing`, {

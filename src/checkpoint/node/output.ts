@@ -3,7 +3,7 @@
 //   OUT.fewbit-partial/journal.jsonl   what is done
 //   OUT.fewbit-partial/files/          the output itself
 //   OUT.fewbit-partial/scratch/        values that do not fit into memory
-import { type FileHandle, mkdir, open, realpath, rename, rm, stat } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { FileError } from '../../core/errors.ts'
@@ -135,6 +135,11 @@ async function assertNotSource(path: string, source: string): Promise<void> {
   })
 }
 
+interface Move {
+  readonly from: string
+  readonly to: string
+}
+
 export interface OutputOptions {
   readonly force: boolean
   /** The output is one file, not a folder. */
@@ -223,6 +228,10 @@ class DiskOutput implements OutputStore {
     }
   }
 
+  assertFree(file: string): Promise<void> {
+    return assertFree(join(dirname(this.name), file), this.force)
+  }
+
   create(file: string): Promise<ByteSink> {
     return this.sink(file, 'w')
   }
@@ -244,23 +253,39 @@ class DiskOutput implements OutputStore {
   }
 
   async commit(): Promise<void> {
-    await assertFree(this.name, this.force)
-    const from = this.single === undefined ? this.files : join(this.files, this.single)
+    const moves = await this.moves()
+    for (const { to } of moves) await assertFree(to, this.force)
     await syncFolder(this.files)
-    const old = `${this.name}.fewbit-old`
-    await rm(old, { recursive: true, force: true })
-    // A file replaces a file in one step; a folder is moved aside first, and back where the second step fails.
-    const aside = (await exists(this.name)) && !(this.single !== undefined && (await stat(this.name)).isFile())
-    if (aside) await rename(this.name, old)
+    const undo: (() => Promise<void>)[] = []
     try {
-      await rename(from, this.name)
+      for (const move of moves) await this.replace(move, moves.length > 1, undo)
     } catch (cause) {
-      if (aside) await rename(old, this.name)
+      for (const step of undo.reverse()) await step()
       throw writeError(this.name, cause)
     }
     await syncFolder(dirname(resolve(this.name)))
-    await rm(old, { recursive: true, force: true })
+    for (const { to } of moves) await rm(oldOf(to), { recursive: true, force: true })
     await this.abort()
+  }
+
+  /** What becomes what: the folder, the file, or each file that it was split into; the first of them last, for without it none opens. */
+  private async moves(): Promise<Move[]> {
+    if (this.single === undefined) return [{ from: this.files, to: this.name }]
+    const names = (await readdir(this.files)).sort().reverse()
+    return names.map((name) => ({ from: join(this.files, name), to: join(dirname(this.name), name) }))
+  }
+
+  /** A file replaces a file in one step; a folder, or one of several files, is moved aside first, and back where a later step fails. */
+  private async replace({ from, to }: Move, isPart: boolean, undo: (() => Promise<void>)[]): Promise<void> {
+    const old = oldOf(to)
+    await rm(old, { recursive: true, force: true })
+    const inOneStep = this.single !== undefined && !isPart
+    if ((await exists(to)) && !(inOneStep && (await stat(to)).isFile())) {
+      await rename(to, old)
+      undo.push(() => rename(old, to))
+    }
+    await rename(from, to)
+    undo.push(() => rename(to, from))
   }
 
   async release(): Promise<void> {
@@ -283,9 +308,12 @@ async function syncFolder(path: string): Promise<void> {
   await handle?.close()
 }
 
+/** Where a commit moves what it replaces. */
+const oldOf = (path: string) => `${path}.fewbit-old`
+
 /** Puts back what a commit that died between its two renames moved aside. */
 async function restore(path: string): Promise<void> {
-  const old = `${path}.fewbit-old`
+  const old = oldOf(path)
   if ((await exists(old)) && !(await exists(path))) await rename(old, path)
 }
 

@@ -41,7 +41,7 @@ export default command({
         signal,
         onEvent: output.event,
       })
-      output.result({ ...result, out }, describeResult(result, out, target.kind === 'gguf'))
+      output.result({ ...result }, describeResult(result, result.out, target.kind === 'gguf'))
     } finally {
       await source.checkpoint.close()
     }

@@ -155,7 +155,7 @@ export default command({
         kernels: await openQuantizers(device, work),
         ...work,
       })
-      output.result({ ...result, out }, describeResult(result, out))
+      output.result({ ...result }, describeResult(result, result.out))
     } finally {
       await source.checkpoint.close()
     }
