@@ -24,6 +24,8 @@ export const FLOAT8: Readonly<Record<Float8Name, Float8>> = {
   e4m3fnuz: { mantissa: 3, bias: 8, max: 240, dtype: 'F8_E4M3FNUZ', nan: 0x80 },
 }
 
+export const isFloat8 = (name: string): name is Float8Name => name in FLOAT8
+
 /** The value of every code [256]; infinities and NaN included. */
 export function float8Values(name: Float8Name): Float32Array {
   const { mantissa, bias } = FLOAT8[name]

@@ -2,12 +2,14 @@
 // before it has samples here; a new superblock type has them by its row in the table.
 import { type DType, elementCount, type FloatDType, type RawTensor, rawTensor } from '../../src/core/dtypes.ts'
 import { fromFloat32 } from '../../src/core/half.ts'
+import { isFloat8, isSpecial } from '../../src/weights/float8.ts'
 import { inputMax } from '../../src/weights/quantized-input.ts'
 import {
   type AdditiveScheme,
   type AffineScheme,
   type Grouping,
   groupCount,
+  type LookupTable,
   type Scheme,
 } from '../../src/weights/scheme.ts'
 import {
@@ -161,12 +163,23 @@ function lookup(shape: Shape): Sample[] {
     groupings(shape).flatMap(([grouping, group]) =>
       [undefined, 16].map((nestedSize): Sample => {
         const name = `${table}, ${grouping}${nestedSize ? ', nested scales' : ''}`
-        const scheme = { kind: 'lookup', bits: 4, table, group, ...(nestedSize && { nestedSize }) } as const
-        const parts = { codes: codes(name, shape, 16), ...lookupScales(name, groupCount(group, ...shape), nestedSize) }
+        const bits = isFloat8(table) ? 8 : 4
+        const scheme = { kind: 'lookup', bits, table, group, ...(nestedSize && { nestedSize }) } as const
+        const parts = {
+          codes: tableCodes(name, shape, table),
+          ...lookupScales(name, groupCount(group, ...shape), nestedSize),
+        }
         return { name, weight: { scheme, shape, parts } }
       }),
     ),
   )
+}
+
+/** Every code of a table but those that stand for no finite number. */
+function tableCodes(name: string, shape: Shape, table: LookupTable): RawTensor {
+  const drawn = codes(name, shape, isFloat8(table) ? 256 : 16)
+  if (!isFloat8(table)) return drawn
+  return { ...drawn, data: drawn.data.map((code) => (isSpecial(table, code) ? code & 0x3f : code)) }
 }
 
 function lookupScales(name: string, groups: number, nestedSize: number | undefined): Record<string, RawTensor> {

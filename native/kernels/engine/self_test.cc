@@ -121,6 +121,7 @@ constexpr Example EXAMPLES[] = {
     {linear::Scheme::Affine, 8, 32, linear::Zero::Constant},
     {linear::Scheme::Affine, 8, K, linear::Zero::Constant},
     {linear::Scheme::Lookup16, 4, 64, linear::Zero::Constant},
+    {linear::Scheme::Float8, 8, 64, linear::Zero::Constant},
     {linear::Scheme::Additive, 8, 8, linear::Zero::Constant},
     {linear::Scheme::Q4_K, 0, 0, linear::Zero::Constant},
     {linear::Scheme::Q5_K, 0, 0, linear::Zero::Constant},
@@ -205,7 +206,7 @@ bool example_agrees(const linear::Kernels& kernels, const Example& example, cons
   random.fill(room.x, ROWS * K);
   const float zero_point = example.bits == 8 ? 128 : 8;
   const linear::Source source = {example.scheme, N, K, example.bits, example.group, example.zero, room.data, room.scale, room.zeros, zero_point, room.table, CODEBOOKS, 1,
-                                 example.type, reinterpret_cast<const int8_t*>(room.data) + GRID};
+                                 example.type, reinterpret_cast<const int8_t*>(room.data) + GRID, 3, 7};
   linear::Weight weight = linear::describe(source);
   weight.tile = room.tile;
   linear::tile(source, weight, room.tile, 0, weight.panels);

@@ -12,7 +12,7 @@ PreparedWeight& weight_at(double address) { return *pointer<PreparedWeight>(addr
 }  // namespace fb
 
 /**
- * (scheme, n, k, bits, group, zero kind, zero point, data, scale, zeros, table, codebooks, rows a code, block type, grid) -> weight with room for its tile, 0 without memory. Numbers of
+ * (scheme, n, k, bits, group, zero kind, zero point, data, scale, zeros, table, codebooks, rows a code, block type, grid, mantissa, bias) -> weight with room for its tile, 0 without memory. Numbers of
  * enums as in linear.h; data, scale, zeros, table and grid are pointers that must live until fb_weight_tile has done all panels.
  */
 FB_EXPORT double fb_weight_new(const double* args) {
@@ -33,6 +33,8 @@ FB_EXPORT double fb_weight_new(const double* args) {
   s.out = static_cast<int>(args[12]);
   s.type = static_cast<blocks::Type>(static_cast<int>(args[13]));
   s.grid = pointer<const int8_t>(args[14]);
+  s.mantissa = static_cast<int>(args[15]);
+  s.bias = static_cast<int>(args[16]);
   PreparedWeight* w = static_cast<PreparedWeight*>(allocate(sizeof(PreparedWeight)));
   if (!w) return 0;
   w->source = s;

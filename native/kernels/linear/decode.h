@@ -2,6 +2,7 @@
 // can fall back on, and what faster decoders are compared with.
 #pragma once
 #include "../half.h"
+#include "float8.h"
 #include "layout.h"
 
 namespace fb::linear {
@@ -25,6 +26,12 @@ inline float read_scale(ScaleType type, const uint8_t* at, int lane) {
   uint16_t half;
   copy(&half, at + lane * 2, 2);
   return type == ScaleType::F16 ? from_f16(half) : from_bf16(half);
+}
+
+/** The value of a code. `unit` as in Weight. */
+inline float float8_value(int mantissa, float unit, uint8_t code) {
+  const uint32_t sign = (uint32_t)(code & 0x80) << 24, size = (uint32_t)(code & 0x7f) << (23 - mantissa);
+  return bits<float>(sign | size) * power_of_two(FLOAT8_HALF) * unit;
 }
 
 /** One chunk's codes as bytes [8 k-blocks][16 rows][4 k]. */
@@ -65,7 +72,9 @@ inline void decode_chunk(const Weight& w, const uint8_t* codes, const LaneScales
   for (int k = from; k < to; k++) {
     const uint8_t* q = bytes + (k >> 2) * VECTOR + (k & 3);
     float* o = out + (k - from) * PANEL_ROWS;
-    if (w.scheme == Scheme::Lookup16) {
+    if (w.scheme == Scheme::Float8) {
+      for (int lane = 0; lane < PANEL_ROWS; lane++) o[lane] = float8_value(w.mantissa, w.unit, q[lane * 4]) * s.scale[lane];
+    } else if (w.scheme == Scheme::Lookup16) {
       for (int lane = 0; lane < PANEL_ROWS; lane++) o[lane] = w.table[q[lane * 4]] * s.scale[lane];
     } else {
       for (int lane = 0; lane < PANEL_ROWS; lane++) o[lane] = affine_value(w.zero, (float)q[lane * 4], s.scale[lane], s.zero[lane]);

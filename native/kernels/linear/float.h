@@ -140,5 +140,71 @@ void decode_panel_float(const Call& c, int panel, float* local) {
   }
 }
 
+/** Rows for which codes of 8-bit floats are opened once, as far as registers go. */
+constexpr int FLOAT8_SLICE = LANES == 16 ? 4 : 1;
+
+/** acc += byte J of each row's codes times x[J]. */
+template <int M, int J, int R>
+FB_INLINE void float8_step(const U (&codes)[SIDES], const Float8Row (&x)[R], int k, F (&acc)[R][4][SIDES]) {
+  F w[SIDES];
+  for (int s = 0; s < SIDES; s++) w[s] = float8_of_byte<M, J>(codes[s]);
+  for (int r = 0; r < R; r++) {
+    const F a = splat(x[r].x[k + J]);
+    for (int s = 0; s < SIDES; s++) acc[r][J][s] = fma(a, w[s], acc[r][J][s]);
+  }
+}
+
+/** sums += chunks of a panel times x: a chain for each of four neighbouring k. */
+template <int M, int R>
+FB_INLINE void float8_chunks(const uint8_t* chunk, int from, int to, const Float8Row (&x)[R], F (&sums)[R][SIDES]) {
+  F acc[R][4][SIDES] = {};
+  for (int k = from; k < to; k += 4, chunk += VECTOR) {
+    __builtin_prefetch(chunk + AHEAD);
+    U codes[SIDES];
+    for (int s = 0; s < SIDES; s++) codes[s] = load<U>(chunk + s * LANES * 4);
+    float8_step<M, 0>(codes, x, k, acc);
+    float8_step<M, 1>(codes, x, k, acc);
+    float8_step<M, 2>(codes, x, k, acc);
+    float8_step<M, 3>(codes, x, k, acc);
+  }
+  for (int r = 0; r < R; r++) {
+    for (int s = 0; s < SIDES; s++) sums[r][s] += (acc[r][0][s] + acc[r][1][s]) + (acc[r][2][s] + acc[r][3][s]);
+  }
+}
+
+template <int M, int R>
+FB_NOINLINE void float8_slice(const Call& c, int panel, int row) {
+  const Weight& w = *c.weight;
+  const uint8_t* group = panel_of(w, panel);
+  Float8Row x[R];
+  for (int r = 0; r < R; r++) x[r] = float8_row(c.scratch, w.k, row + r);
+  F y[R][SIDES] = {};
+  for (int k = 0; k < w.k; k += w.group, group += w.group_bytes) {
+    F sums[R][SIDES] = {};
+    const int padded = chunks_of(w.group) * CHUNK;
+    for (int at = 0; at < padded; at += PIECE) float8_chunks<M>(group + at * PANEL_ROWS, k + at, k + min(at + PIECE, padded), x, sums);
+    const uint8_t* scales = group + padded * PANEL_ROWS;
+    for (int s = 0; s < SIDES; s++) {
+      const F scale = load_scale(w.scale_type, scales, s);
+      for (int r = 0; r < R; r++) {
+        const F sum = sums[r][s] * splat(power_of_two(FLOAT8_HALF)) * splat(w.unit * x[r].inverse);
+        y[r][s] = fma(scale, sum, y[r][s]);
+      }
+    }
+  }
+  for (int r = 0; r < R; r++) {
+    float sums[PANEL_ROWS];
+    for (int s = 0; s < SIDES; s++) store(sums + s * LANES, y[r][s]);
+    finish(c, row + r, panel, sums);
+  }
+}
+
+template <int M>
+void float8_panel(const Call& c, int panel) {
+  int row = 0;
+  for (; row + FLOAT8_SLICE <= c.rows; row += FLOAT8_SLICE) float8_slice<M, FLOAT8_SLICE>(c, panel, row);
+  for (; row < c.rows; row++) float8_slice<M, 1>(c, panel, row);
+}
+
 }  // namespace
 }  // namespace fb::linear

@@ -5,7 +5,8 @@
 // n bits = planes of 8, 4, 2, 1 bits, the largest first with the code's lowest bits. A plane of b bits takes b vectors a chunk;
 // bits i*b.. of a byte of vector v belong to k-block v*(8/b)+i.
 //
-//   affine, lookup   group: chunks, 16 scales, 16 zeros (unless constant); a row's last chunk is padded with code 0
+//   affine, lookup,
+//   float8           group: chunks, 16 scales, 16 zeros (unless constant); a row's last chunk is padded with code 0
 //   Q4_K, Q5_K       256 k: chunks, scales u8 [8][16], mins u8 [8][16], d f16 [16], dmin f16 [16]
 //   Q6_K             256 k: chunks, scales i8 [16][16], d f16 [16], 32 bytes of padding
 //   Levels           as Q6_K with 16 or 8 scales a row (groups of 16 or 32)

@@ -16,7 +16,7 @@ namespace fb::linear {
 
 constexpr int PANEL_ROWS = 16;
 
-enum class Scheme : uint8_t { DenseF32, DenseF16, DenseBF16, Affine, Lookup16, Additive, Q4_K, Q5_K, Q6_K, Levels };
+enum class Scheme : uint8_t { DenseF32, DenseF16, DenseBF16, Affine, Lookup16, Float8, Additive, Q4_K, Q5_K, Q6_K, Levels };
 
 // Levels: superblocks whose codes number one of up to 16 whole numbers (blocks/open.h): IQ1, IQ2, IQ3.
 
@@ -39,7 +39,7 @@ enum class Phase : uint8_t { Decode, Prefill };
 struct Source {
   Scheme scheme;
   int n, k;             // rows out, columns in
-  int bits;             // Affine: 1..8; Lookup16: 4; Additive: 1..16
+  int bits;             // Affine: 1..8; Lookup16: 4; Float8: 8; Additive: 1..16
   int group;            // neighbours along k that share a scale, or a code; divides k
   Zero zero;            // Affine
   const uint8_t* data;  // codes [n, k], one a byte; or superblock bytes [n, k/256]; or dense values [n, k]
@@ -50,6 +50,7 @@ struct Source {
   int codebooks, out;   // Additive: and rows that share a code; data: codes [n/out, k/group, codebooks], u16 above 8 bits; scale [n/out]
   blocks::Type type;    // Levels
   const int8_t* grid;   // Levels: values of the rows of the type's grid
+  int mantissa, bias;   // Float8: bits of the mantissa (2 or 3), bias of the exponent
 };
 
 /** A tiled weight: plain data, may be copied. `tile` is 64-byte aligned. */
@@ -65,7 +66,8 @@ struct Weight {
   size_t panel_bytes;
   float zero_point;
   float table[16];     // Lookup16: values; Levels: the levels
-  float unit;          // Levels: value = d * scale * unit * level
+  float unit;          // Levels: value = d * scale * unit * level; Float8: value = scale * unit * 2^60 * float (float8.h)
+  uint8_t mantissa;    // Float8
   // Lookup16: table_unit * (t0 + t1 / 2^15), each a 15-bit word as two planes of bytes, the low ones first.
   uint8_t table_planes[4][16];
   float table_unit;     // Additive: of the codebooks in words, 0 without

@@ -2,6 +2,7 @@
 #pragma once
 #include "../simd/vector.h"
 #include "additive-tile.h"
+#include "float8.h"
 #include "layout.h"
 
 namespace fb::linear {
@@ -54,6 +55,21 @@ void lookup_chunk(const Weight& w, const uint8_t* chunk, const uint8_t* scales, 
   for (int side = 0; side < SIDES; side++) {
     const F s = load_scale(w.scale_type, scales, side);
     for_codes<4>(chunk, side, count, out, [&](U q) FB_LAMBDA { return pick16(w.table, q) * s; });
+  }
+}
+
+template <int M>
+void float8_chunk(const Weight& w, const uint8_t* chunk, const uint8_t* scales, int count, float* out) {
+  for (int side = 0; side < SIDES; side++) {
+    const F s = load_scale(w.scale_type, scales, side);
+    const auto write = [&](int k, F value) FB_LAMBDA { store(out + k * PANEL_ROWS + side * LANES, value * splat(power_of_two(FLOAT8_HALF)) * splat(w.unit) * s); };
+    for (int k = 0; k < count; k += 4) {
+      const U codes = load<U>(chunk + k / 4 * VECTOR + side * LANES * 4);
+      write(k, float8_of_byte<M, 0>(codes));
+      write(k + 1, float8_of_byte<M, 1>(codes));
+      write(k + 2, float8_of_byte<M, 2>(codes));
+      write(k + 3, float8_of_byte<M, 3>(codes));
+    }
   }
 }
 
@@ -181,6 +197,8 @@ void piece_of(const Weight& w, const uint8_t* panel, int from, int to, float* ou
     const uint8_t* scales = group + chunks_of(w.group) * chunk_bytes(w.bits);
     const int count = to - k < CHUNK ? to - k : CHUNK;
     if (w.scheme == Scheme::Lookup16) lookup_chunk(w, chunk, scales, count, out);
+    else if (w.scheme == Scheme::Float8 && w.mantissa == 2) float8_chunk<2>(w, chunk, scales, count, out);
+    else if (w.scheme == Scheme::Float8) float8_chunk<3>(w, chunk, scales, count, out);
     else affine_bits(w, chunk, scales, count, out);
   }
 }

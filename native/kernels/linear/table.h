@@ -10,7 +10,7 @@
 namespace fb::linear {
 namespace {
 
-enum class Kind : uint8_t { Float, Digits, Integers };
+enum class Kind : uint8_t { Float, Float8, Digits, Integers };
 
 /** Which kernel runs a call: by scheme, mode and phase, never by rows. */
 struct Choice {
@@ -20,6 +20,7 @@ struct Choice {
 
 Choice choose(const Call& c) {
   if (c.x8) return {Kind::Integers, {}};
+  if (c.phase == Phase::Decode && c.weight->scheme == Scheme::Float8) return {Kind::Float8, {0, 4, FLOAT8_TOP}};
 #if defined(FB_WORDS)
   const Weight& w = *c.weight;
   if (c.phase == Phase::Decode && !is_dense(w.scheme)) {
@@ -44,18 +45,20 @@ Choice choose(const Call& c) {
 size_t scratch_bytes(const Call& c) {
   if (c.weight->scheme == Scheme::Additive) return additive_scratch(c);
   const Choice choice = choose(c);
+  if (choice.kind == Kind::Float8) return float8_row_bytes(c.weight->k) * (size_t)c.rows;
   return choice.kind == Kind::Digits ? row_bytes(choice.form, c.weight->k) * (size_t)c.rows : 0;
 }
 
 uint32_t form(const Call& c) {
   if (c.weight->scheme == Scheme::Additive) return additive_form(c);
   const Choice choice = choose(c);
-  return choice.kind == Kind::Digits ? number_of(choice.form) : 0;
+  return choice.kind == Kind::Digits || choice.kind == Kind::Float8 ? number_of(choice.form) : 0;
 }
 
 void prepare(const Call& c, int row_from, int row_to) {
   if (c.weight->scheme == Scheme::Additive) return additive_prepare(c, row_from, row_to);
   const Choice choice = choose(c);
+  for (int row = row_from; choice.kind == Kind::Float8 && row < row_to; row++) prepare_float8(c, row);
   if (choice.kind != Kind::Digits) return;
   for (int row = row_from; row < row_to; row++) {
     if (choice.form.bytes == 1) digits_of_row<int8_t, 7>(c, choice.form, row);
@@ -69,12 +72,14 @@ const char* kernel(const Call& c) {
   const Choice choice = choose(c);
   if (choice.kind == Kind::Integers) return "int8";
   if (choice.kind == Kind::Float) return "f32";
+  if (choice.kind == Kind::Float8) return "f32 x float8";
   if (choice.form.bytes == 1) return choice.form.digits == 3 ? "int8 x 3" : choice.form.digits == 2 ? "int8 x 2" : "int8";
   return choice.form.digits == 2 ? "int16 x 2" : "int16";
 }
 
 void compute_panel(const Call& c, const Choice& choice, int panel, float* local) {
   if (choice.kind == Kind::Integers) return integer_panel(c, panel);
+  if (choice.kind == Kind::Float8) return c.weight->mantissa == 2 ? float8_panel<2>(c, panel) : float8_panel<3>(c, panel);
 #if defined(__AVX2__)
   if (choice.kind == Kind::Digits && c.phase == Phase::Prefill) return matmul8_panel(c, choice.form, panel, local);
 #endif

@@ -26,6 +26,8 @@ ScaleType narrowest_scale(const Source& s) {
   return ScaleType::F32;
 }
 
+float float8_unit(const Source& s) { return power_of_two(127 - s.bias - FLOAT8_HALF); }
+
 bool has_tile(const Source& s) { return s.group == s.k || s.group % CHUNK == 0; }
 
 void write_scale(ScaleType type, uint8_t* out, int lane, float value) {
@@ -197,7 +199,8 @@ void tile_decoded(const Source& s, const Weight& w, uint8_t* out, int panel) {
       const size_t at = row * (size_t)groups + (size_t)(k / s.group);
       const uint8_t q = s.data[row * (size_t)s.k + (size_t)k];
       float value;
-      if (s.scheme == Scheme::Lookup16) value = s.table[q & 15] * s.scale[at];
+      if (s.scheme == Scheme::Float8) value = float8_value(s.mantissa, float8_unit(s), q) * s.scale[at];
+      else if (s.scheme == Scheme::Lookup16) value = s.table[q & 15] * s.scale[at];
       else value = affine_value(s.zero, (float)q, s.scale[at], s.zero == Zero::Constant ? s.zero_point : s.zeros[at]);
       copy(out + ((size_t)k * PANEL_ROWS + (size_t)lane) * 4, &value, 4);
     }
@@ -265,6 +268,10 @@ Weight describe(const Source& s) {
   w.zero = s.scheme == Scheme::Affine ? s.zero : Zero::Constant;
   w.zero_point = s.scheme == Scheme::Affine && s.zero == Zero::Constant ? s.zero_point : 0;
   w.scale_type = narrowest_scale(s);
+  if (s.scheme == Scheme::Float8) {
+    w.mantissa = (uint8_t)s.mantissa;
+    w.unit = float8_unit(s);
+  }
   if (s.scheme == Scheme::Lookup16) {
     for (int i = 0; i < 16; i++) w.table[i] = s.table[i];
     split_table(w);

@@ -4,6 +4,7 @@ import { DTYPE_BYTES, elementCount, type RawTensor } from '../../core/dtypes.ts'
 import { BugError } from '../../core/errors.ts'
 import { toFloat32 } from '../../core/half.ts'
 import { DECODE_TYPES, DECODE_UNIT, decodeCall, ZERO_KINDS } from '../../weights/decode-kernel.ts'
+import { FLOAT8, isFloat8 } from '../../weights/float8.ts'
 import { INPUT_TYPES, inputOf } from '../../weights/quantized-input.ts'
 import {
   type AdditiveScheme,
@@ -34,9 +35,9 @@ export interface PreparedParameter {
   readonly input?: { readonly scale: number; readonly type: number; readonly isInt8: boolean }
 }
 
-const SCHEMES = { F32: 0, F16: 1, BF16: 2, affine: 3, lookup: 4, additive: 5, levels: 9 } as const
+const SCHEMES = { F32: 0, F16: 1, BF16: 2, affine: 3, lookup: 4, float8: 5, additive: 6, levels: 10 } as const
 /** Superblocks that have tiles of their own. */
-const SUPERBLOCK_SCHEMES: Readonly<Partial<Record<SuperblockType, number>>> = { Q4_K: 6, Q5_K: 7, Q6_K: 8 }
+const SUPERBLOCK_SCHEMES: Readonly<Partial<Record<SuperblockType, number>>> = { Q4_K: 7, Q5_K: 8, Q6_K: 9 }
 
 /** Superblocks that are table[code] * scale, or (code - 1) * scale, in groups of the size that tiles take. */
 interface Opened {
@@ -76,6 +77,9 @@ interface Source {
   /** ggml's number of a block type, and the values of its grid. */
   readonly type?: number
   readonly grid?: number
+  /** Of an 8-bit float: bits of the mantissa, bias of the exponent. */
+  readonly mantissa?: number
+  readonly bias?: number
 }
 
 /** The order in which fb_weight_new takes them. */
@@ -92,6 +96,8 @@ const SOURCE_FIELDS = [
   'out',
   'type',
   'grid',
+  'mantissa',
+  'bias',
 ] as const
 
 /** Copies a weight into C++ memory in the form that kernels read. Throws OutOfMemoryError. */
@@ -211,8 +217,13 @@ class Preparation {
 
   private async lookup(scheme: LookupScheme, [, k]: readonly number[]): Promise<Source> {
     const { group } = scheme
-    if (scheme.bits === 8 || !groupsFollowRows(group, k)) return this.decoded()
+    if (!groupsFollowRows(group, k)) return this.decoded()
     const data = this.blocks.takeFrom(part(this.weight, 'codes').data)
+    if (isFloat8(scheme.table)) {
+      const { mantissa, bias } = FLOAT8[scheme.table]
+      const scale = await this.scales(scheme)
+      return { scheme: SCHEMES.float8, bits: 8, group: group.size, data, scale, mantissa, bias }
+    }
     const table = this.blocks.takeFrom(LOOKUP_TABLES[scheme.table])
     return { scheme: SCHEMES.lookup, bits: 4, group: group.size, data, scale: await this.scales(scheme), table }
   }
