@@ -8,6 +8,24 @@ export function tensorOf(file) {
   return new Float32Array(new Uint8Array(bytes.subarray(8 + length)).buffer)
 }
 
+/** The bytes of every tensor of a safetensors file, by name. */
+export function tensorsOf(file) {
+  const bytes = readFileSync(file)
+  const length = Number(bytes.readBigUInt64LE(0))
+  const { __metadata__: _, ...header } = JSON.parse(bytes.subarray(8, 8 + length).toString('utf8'))
+  const data = bytes.subarray(8 + length)
+  return new Map(
+    Object.entries(header).map(
+      ([
+        name,
+        {
+          data_offsets: [from, to],
+        },
+      ]) => [name, data.subarray(from, to)],
+    ),
+  )
+}
+
 /** Largest difference relative to the span of the expected values. */
 export function difference(ours, theirs) {
   if (ours.length !== theirs.length) throw new Error(`${ours.length} logits against ${theirs.length}`)

@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { difference, tensorOf } from './files.mjs'
+import { difference, tensorOf, tensorsOf } from './files.mjs'
 
 const ROOT = resolve(import.meta.dirname, '../..')
 const { values } = parseArgs({ options: { model: { type: 'string', default: join(ROOT, 'models', 'stories-7m') } } })
@@ -84,6 +84,65 @@ function quanto() {
   }
 }
 
+/** Conversations that activations are calibrated on. */
+const SAMPLES = 64
+
+/**
+ * optimum-quanto's Calibration on the same data: weights must be equal, scales near (sums run in another order, so some codes round the other
+ * way, and what follows moves with them), KL and perplexity as good.
+ */
+function quantoActivations() {
+  const python = process.env.FEWBIT_PARITY_PYTHON
+  if (!python) return console.log('skip activations of Quanto: FEWBIT_PARITY_PYTHON is not set')
+  const text = join(ROOT, 'models', 'data', 'eval.txt')
+  const chats = join(ROOT, 'models', 'data', 'calibration.json')
+  for (const [weights, activations] of [
+    ['qint8', 'qint8'],
+    ['qint4', 'qfloat8_e4m3fn'],
+  ]) {
+    const name = `Quanto ${weights}, ${activations} activations`
+    try {
+      const what = ['--type', weights, '--activations', activations, '--exclude', 'lm_head', '--dtype', 'float32']
+      const data = ['--calibration', chats, '--calibration-samples', String(SAMPLES)]
+      const ours = quantized(['--method', 'quanto', ...what, ...data], `${weights}-${activations}`)
+      const theirs = join(work, `theirs-${weights}-${activations}`)
+      const script = join(import.meta.dirname, 'quanto.py')
+      const args = [script, values.model, weights, 'max', text, theirs, activations, chats, String(SAMPLES)]
+      const expected = JSON.parse(run(python, args).trim().split('\n').at(-1))
+      const evaluate = ['eval', ours, '--baseline', values.model, '--text', text, '--json']
+      const events = run(process.execPath, [join(ROOT, 'dist', 'cli.mjs'), ...evaluate])
+      const found = JSON.parse(events.trim().split('\n').at(-1))
+      const { scales, others } = compareScales(join(ours, 'model.safetensors'), join(theirs, 'model.safetensors'))
+      const ok =
+        others === 0 &&
+        scales <= 0.05 &&
+        found.kl <= 1.03 * expected.kl &&
+        found.perplexity <= 1.005 * expected.perplexity
+      if (!ok) failed++
+      console.log(
+        `${ok ? 'ok  ' : 'FAIL'} ${name}: ${others} other tensors differ, scales by up to ${(100 * scales).toFixed(1)}%, KL ${found.kl} (${expected.kl}; reloaded ${expected.reloaded.kl}), perplexity ${found.perplexity} (${expected.perplexity}; reloaded ${expected.reloaded.perplexity})`,
+      )
+    } catch (error) {
+      failed++
+      console.log(`FAIL ${name}: ${error.message}`)
+    }
+  }
+}
+
+/** Largest relative difference of the scales of activations, and how many other tensors differ. */
+function compareScales(ours, theirs) {
+  const [a, b] = [tensorsOf(ours), tensorsOf(theirs)]
+  let [scales, others] = [0, Number(a.size !== b.size)]
+  for (const [name, bytes] of a) {
+    const expected = b.get(name) ?? new Uint8Array()
+    if (/put_scale$/.test(name)) {
+      const [x, y] = [bytes, expected].map((data) => new DataView(data.buffer, data.byteOffset).getFloat32(0, true))
+      scales = Math.max(scales, Math.abs(x / y - 1))
+    } else if (Buffer.compare(bytes, expected) !== 0) others++
+  }
+  return { scales, others }
+}
+
 // [name, flags, file, interpreter, gate]. bitsandbytes runs on a float32 model: on a bf16 one the reference rounds restored weights to bf16
 // (6e-3 of the span here), which fewbit does not imitate. LLM.int8's activation codes round differently with the reference's misprinted 1/127^2.
 const CASES = [
@@ -136,6 +195,7 @@ try {
     }
   }
   quanto()
+  quantoActivations()
   const llama = process.env.FEWBIT_PARITY_LLAMA
   if (!llama) console.log('skip llama.cpp: FEWBIT_PARITY_LLAMA is not set')
   else {
