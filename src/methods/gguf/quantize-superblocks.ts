@@ -37,6 +37,7 @@ export const BLOCK_QUANTIZERS: Readonly<Partial<Record<SuperblockType, BlockQuan
 /** Types whose quantisers have no rule for a value's weight of their own. */
 const NEED_IMPORTANCE: readonly string[] = ['IQ2_XXS', 'IQ2_XS', 'IQ1_S']
 
+/** True where a tensor of the type cannot be made without importance, not even badly. */
 export function needsImportance(type: string): boolean {
   return NEED_IMPORTANCE.includes(type)
 }

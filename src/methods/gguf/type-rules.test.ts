@@ -120,6 +120,9 @@ test('types of so few bits demand an importance matrix, but for the tables of to
   expect(() => planOf(tensors, { type: 'q2_k_s' })).toThrow(
     'Cannot make q2_k of "blk.0.attn_q.weight": so few bits need an importance matrix',
   )
+  expect(() => planOf(tensors, { type: 'q8_0', token_embedding_type: 'iq2_xs' })).toThrow(
+    'Cannot make iq2_xs of "token_embd.weight": so few bits need an importance matrix',
+  )
   const config = parseConfig(fromPlain({ type: 'q2_k_s', imatrix: 'im.gguf' }) as JsonObject)
   const importance = importanceFor(['blk.0.attn_q.weight'], 256)
   expect(plan(tensors, MODEL, { ...config, importance }).tensors[1]).toMatchObject({ settings: { type: 'Q2_K' } })

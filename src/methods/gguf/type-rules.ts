@@ -13,6 +13,7 @@ import {
   type TensorType,
 } from './file-types.ts'
 import { importanceOf } from './imatrix.ts'
+import { needsImportance } from './quantize-superblocks.ts'
 import { categoryOf, layerOf, RoleRules } from './role-rules.ts'
 
 /** File types that the converter itself writes when the source is a model folder. */
@@ -119,13 +120,15 @@ function planTensor(tensor: TensorInfo, choice: Choice, config: Gguf, warnings: 
       },
     )
   const importance = isFloatType(type) ? undefined : importanceOf(config.importance, tensor, warnings)
-  if (!importance && needsImportance(tensor.name, type, config.type))
+  if (!importance && demandsImportance(tensor.name, type, config.type))
     throw new ConfigError(
       `Cannot make ${spelled} of "${tensor.name}": so few bits need an importance matrix${config.imatrix === null ? '' : `, and "${config.imatrix}" has no entry for this tensor`}`,
       {
         tensor: tensor.name,
         expected: 'an importance matrix',
-        hint: 'fewbit imatrix MODEL --calibration FILE -o imatrix.gguf, then --imatrix imatrix.gguf',
+        hint: TOKEN_TABLES.includes(tensor.name)
+          ? 'another type for it: --token-embedding-type q4_k, or --output-tensor-type q6_k'
+          : 'fewbit imatrix MODEL --calibration FILE -o imatrix.gguf, then --imatrix imatrix.gguf',
       },
     )
   return { action: 'quantize', settings: { type, importance }, note }
@@ -134,7 +137,7 @@ function planTensor(tensor: TensorInfo, choice: Choice, config: Gguf, warnings: 
 /** Never in an importance matrix, unless asked for. */
 const TOKEN_TABLES: readonly string[] = ['token_embd.weight', 'output.weight']
 
-/** Types that are garbage without importance; the tables of tokens do without. */
+/** Types that are garbage without importance; the tables of tokens do without where the type can at all. */
 export const NEEDY: readonly TensorType[] = ['IQ1_S', 'IQ1_M', 'IQ2_XXS', 'IQ2_XS', 'IQ2_S', 'IQ3_XXS']
 
 /** Files whose own type does not demand importance, but the type of some of their tensors does: k of iq3_xs is iq3_xxs. */
@@ -145,8 +148,8 @@ export function needyFile(file: FileTypeName): boolean {
   return NEEDY.includes(fileType(file).type) || NEEDY_IN_PART.includes(file)
 }
 
-function needsImportance(name: string, type: TensorType, file: FileTypeName): boolean {
-  if (TOKEN_TABLES.includes(name)) return false
+function demandsImportance(name: string, type: TensorType, file: FileTypeName): boolean {
+  if (TOKEN_TABLES.includes(name)) return needsImportance(type)
   return NEEDY.includes(type) || (type === 'Q2_K' && file === 'q2_k_s')
 }
 
