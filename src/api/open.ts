@@ -1,5 +1,6 @@
 // Opening a model: files -> checkpoint -> source, quantised on the way where that is asked for. Nothing is computed yet.
 import { openCheckpoint, readText } from '../checkpoint/open.ts'
+import type { ByteSource } from '../checkpoint/types.ts'
 import { type FloatDType, isFloat, TORCH_DTYPES } from '../core/dtypes.ts'
 import { ConfigError, UnsupportedError } from '../core/errors.ts'
 import type { WorkOptions } from '../core/events.ts'
@@ -51,9 +52,13 @@ export function floatDtype(name: string): FloatDType {
 
 /**
  * The source with `config` applied: a float model is quantised as it is loaded; a model that this method has quantised already keeps
- * its own config, with a warning. Throws UnsupportedError where another method has.
+ * its own config, with a warning. `open` opens the files that the config names. Throws UnsupportedError where another method has.
  */
-export async function withQuantization(source: ModelSource, config: QuantizationConfig): Promise<OpenedModel> {
+export async function withQuantization(
+  source: ModelSource,
+  config: QuantizationConfig,
+  open: (path: string) => Promise<ByteSource> = openPath,
+): Promise<OpenedModel> {
   const { method } = config
   if (source.method) return checkSameMethod(source, source.method.name, config)
   if (blockMethod(method, config.parse()))
@@ -64,7 +69,7 @@ export async function withQuantization(source: ModelSource, config: Quantization
         hint: 'quantizePretrained(model, out, config, { calibration: { file } }), or fewbit quantize',
       },
     )
-  const loaded = method.loadFiles ? await method.loadFiles(config.parse(), openPath) : config.parse()
+  const loaded = method.loadFiles ? await method.loadFiles(config.parse(), open) : config.parse()
   const isView = method.container === 'gguf' && source.checkpoint.format !== 'gguf'
   const own = method.floatDtype ? await castSource(source, method.floatDtype) : source
   const target = isView ? await modelSource(await ggufView(source)) : await untiedFor(own, method, loaded)

@@ -10,6 +10,7 @@ import { blockSpans, cutGraph, type Piece } from '../graph/cut.ts'
 import type { Graph } from '../graph/types.ts'
 import type { Activations } from '../methods/calibration.ts'
 import { columnSums } from '../methods/column-sums.ts'
+import { IMATRIX_FILE } from '../methods/gguf/imatrix.ts'
 import type { QuantizedWeight } from '../weights/weight.ts'
 import type { PieceRunner } from './runner.ts'
 
@@ -104,7 +105,7 @@ export async function writeImportance(
     { name: `${name}.counts`, type: 'F32', shape: [1], data: Float32Array.of(count) },
   ])
   const { header, offsets, total } = ggufLayout(metadata, tensors)
-  const sink = await output.create(output.single ?? 'imatrix.gguf')
+  const sink = await output.create(output.single ?? IMATRIX_FILE)
   await sink.write(header)
   for (const [i, { data }] of tensors.entries()) await sink.writeAt(offsets[i], new Uint8Array(data.buffer))
   const last = tensors.length - 1

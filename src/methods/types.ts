@@ -164,7 +164,7 @@ export interface Variant {
   readonly name: string
   /** The entry of `capabilities.bits` that it stands for. */
   readonly bits: number
-  /** As from the command line, or from `new QuantizationConfig(name, options)`. */
+  /** As from the command line, or from `new QuantizationConfig(name, options)`. A file that they name is made by the suite, for its model. */
   readonly options: MethodFlags
   /** Dtype of the float model that it starts from. Default F32. */
   readonly dtype?: FloatDType

@@ -24,12 +24,16 @@ export interface Size {
 export const SIZES = {
   /** Every block of up to 256 divides the widths; the vocabulary leaves a panel of 16 rows unfilled. */
   whole: { name: 'whole', hidden: 256, heads: 4, kvHeads: 1, intermediate: 512, vocabulary: 61, layers: 1 },
+  /** The same for methods whose definition is a search: half as wide. */
+  compact: { name: 'whole', hidden: 128, heads: 4, kvHeads: 1, intermediate: 256, vocabulary: 61, layers: 1 },
   /** Blocks of 64 divide the tensors, not their rows: groups cross rows, GGUF types fall back. */
   crossing: { name: 'crossing', hidden: 96, heads: 4, kvHeads: 2, intermediate: 160, vocabulary: 50, layers: 1 },
   /** Next to nothing divides: kernels end in the middle of a chunk, methods leave float what they cannot take. */
   ragged: { name: 'ragged', hidden: 66, heads: 3, kvHeads: 3, intermediate: 77, vocabulary: 41, layers: 1 },
   /** As many layers as families need to show all that they alternate. */
   deep: { name: 'deep', hidden: 64, heads: 4, kvHeads: 2, intermediate: 96, vocabulary: 80, layers: 4 },
+  /** The same, with rows that hold blocks of 256. */
+  wide: { name: 'wide', hidden: 256, heads: 4, kvHeads: 2, intermediate: 256, vocabulary: 80, layers: 4 },
 } as const satisfies Record<string, Size>
 
 export interface TinyOptions {

@@ -12,9 +12,13 @@ import type { CalibrationSetup } from '../../src/quantize/calibrated.ts'
 import { planQuantize, type QuantizeResult, quantizeModel } from '../../src/quantize/quantize.ts'
 import { memoryOutput } from './memory-output.ts'
 import { seeded } from './random.ts'
+import { variantFiles } from './variant-files.ts'
 
 /** FEWBIT_CONFORMANCE=full walks everything; without it a part that takes minutes, not tens of them. */
 export const isFull: boolean = process.env.FEWBIT_CONFORMANCE === 'full'
+
+/** The definition, in TypeScript, of a method that searches over calibration data takes its time, on a loaded machine more. */
+export const DEFINITION_MS = 240_000
 
 /**
  * What a quick walk quantises with where the TypeScript definition takes minutes (a search over calibration data): it then compares the
@@ -50,7 +54,8 @@ export async function quantise(
   kernels?: QuantizerKernels,
 ): Promise<Quantised> {
   const source = await openModel(files)
-  const config = configOf(method, variant)
+  const parsed = configOf(method, variant)
+  const config = (await method.loadFiles?.(parsed, variantFiles(source))) ?? parsed
   const { infos, plan } = await planQuantize(source, method, config)
   const settings = infos.flatMap(({ name }, i) => {
     const step = plan.tensors[i]

@@ -7,6 +7,9 @@ import { ConfigError, FileError } from '../../core/errors.ts'
 import { aligned } from '../../core/half.ts'
 import type { TensorInfo } from '../types.ts'
 
+/** What such a file is called where nobody gives a name. */
+export const IMATRIX_FILE = 'imatrix.gguf'
+
 export interface Imatrix {
   /** Weights by tensor name. */
   readonly entries: ReadonlyMap<string, Float32Array>

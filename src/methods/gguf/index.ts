@@ -1,7 +1,7 @@
 import type { Method, Variant } from '../types.ts'
 import { fromFlags, type Gguf, type GgufSettings, OPTIONS, parseConfig } from './config.ts'
 import { FILE_TYPE_NAMES, type FileTypeName, fileType, isFloatType, TENSOR_TYPES } from './file-types.ts'
-import { readImatrix } from './imatrix.ts'
+import { IMATRIX_FILE, readImatrix } from './imatrix.ts'
 import { quantizedMetadata } from './metadata.ts'
 import { encode, quantize } from './quantize.ts'
 import { stored } from './stored.ts'
@@ -13,17 +13,33 @@ const bitsOf = (type: string) => Number(/\d+/.exec(type)![0])
 /** mxfp4_moe is q8_0 but for experts. */
 const fileBits = (type: FileTypeName) => (type === 'mxfp4_moe' ? 8 : bitsOf(type))
 
-/** Types that demand an importance matrix are held by the golden tests: a variant has none. */
+/** With a matrix where the type demands one. */
 const VARIANTS: readonly Variant[] = [
-  ...FILE_TYPE_NAMES.filter((type) => !needyFile(type)).map(
-    (type): Variant => ({ name: type, bits: fileBits(type), options: { type } }),
+  ...FILE_TYPE_NAMES.map(
+    (type): Variant => ({
+      name: type,
+      bits: fileBits(type),
+      options: { type, ...(needyFile(type) && { imatrix: IMATRIX_FILE }) },
+    }),
   ),
-  ...TENSOR_TYPES.filter((type) => !isFloatType(type) && !NEEDY.includes(type)).map(
+  ...TENSOR_TYPES.filter((type) => !isFloatType(type)).map(
     (type): Variant => ({
       name: `all tensors ${type}`,
       bits: bitsOf(type),
-      options: { type: 'q8_0', pure: true, tensorTypes: { '.': type.toLowerCase() } },
+      options: {
+        type: 'q8_0',
+        pure: true,
+        tensorTypes: { '.': type.toLowerCase() },
+        ...(NEEDY.includes(type) && { imatrix: IMATRIX_FILE }),
+      },
       dtype: 'BF16',
+    }),
+  ),
+  ...(['q4_0', 'q4_k_m', 'iq4_xs'] as const).map(
+    (type): Variant => ({
+      name: `${type} with an importance matrix`,
+      bits: 4,
+      options: { type, imatrix: IMATRIX_FILE },
     }),
   ),
 ]
