@@ -6,6 +6,9 @@ import { largestDifference, span } from './tensors.ts'
 /** Sums in another order, activations as digits with float32's error, an exp of our own. contracts.md demands 1e-4 between backends. */
 export const KERNEL = 1e-5
 
+/** KERNEL through four layers, of which a sharp softmax or a multiplied embedding makes more. */
+export const LAYERS = 4 * KERNEL
+
 /**
  * Where activations are int8 codes by the method's own definition, a value that lies between two codes may round to either: one step is
  * 1/127 of a row's largest activation, and what follows moves with it.
