@@ -28,9 +28,10 @@ afterAll(() => rmSync(cwd, { recursive: true, force: true }))
 /** A search over calibration data, on a loaded machine. */
 const TIMEOUT_MS = 600_000
 
-/** Methods that need data get a small model: their work is long enough. */
+/** 4 bits where a method has them. Methods that need data get a small model: their work is long enough. */
 function argumentsOf(method: Method, out: string): string[] {
-  const config = method.fromFlags(variantsOf(method)[0].options)
+  const variant = variantsOf(method).find(({ bits }) => bits === 4) ?? variantsOf(method)[0]
+  const config = method.fromFlags(variant.options)
   const base = ['--method', method.name, '--config', writeJson(config), '-o', out, '--json', '--threads', '2']
   if (!blockMethod(method, method.parseConfig(config))) return ['quantize', join(ROOT, 'models/stories-7m'), ...base]
   const data = join(cwd, 'data.jsonl')
