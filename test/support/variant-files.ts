@@ -2,7 +2,6 @@
 import { writeImportance } from '../../src/calibrate/importance.ts'
 import type { ByteSource } from '../../src/checkpoint/types.ts'
 import { IMATRIX_FILE } from '../../src/methods/gguf/imatrix.ts'
-import { ggufNameOf } from '../../src/models/parameters.ts'
 import type { ModelSource } from '../../src/models/source.ts'
 import { memorySource } from './memory-files.ts'
 import { memoryOutput } from './memory-output.ts'
@@ -21,7 +20,7 @@ async function importanceMatrix(source: ModelSource): Promise<Uint8Array> {
   const output = memoryOutput(IMATRIX_FILE)
   const matrices = source.parameters.filter(({ parameter }) => parameter.shape.length === 2)
   const entries = matrices.map(({ parameter: { shape }, names }) => {
-    const name = ggufNameOf(names)
+    const name = names.gguf ?? names.path // a family without names in GGUF is refused, whatever is in the file
     const random = seeded(seedOf(name))
     const sums = Float64Array.from({ length: shape[1] }, () => {
       const kind = random()
