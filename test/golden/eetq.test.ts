@@ -9,12 +9,14 @@ import { openBackend } from '../../src/backends/index.ts'
 import { localFiles } from '../../src/checkpoint/node/files.ts'
 import { outputStore } from '../../src/checkpoint/node/output.ts'
 import { openCheckpoint } from '../../src/checkpoint/open.ts'
+import { rawTensor } from '../../src/core/dtypes.ts'
 import { castTensor, toFloat32 } from '../../src/core/half.ts'
 import { eetq } from '../../src/methods/eetq/index.ts'
 import type { Method } from '../../src/methods/types.ts'
 import { dequantizedSource } from '../../src/models/dequantized.ts'
 import { type ModelSource, modelSource } from '../../src/models/source.ts'
 import { quantizeModel } from '../../src/quantize/quantize.ts'
+import { decode, denseWeight } from '../../src/weights/weight.ts'
 import { DOORS } from '../support/doors.ts'
 import { fixture, fixtureTensors } from '../support/fixtures.ts'
 import { memoryFiles } from '../support/memory-files.ts'
@@ -85,6 +87,36 @@ test('restored to float16 as the reference restores, logits are those of its wei
   const source = await dequantizedSource(await open(fixture('eetq/checkpoint')))
   const actual = await logitsOf(source, 'reference')
   expect(largestDifference(actual, toFloat32(io.get('logits_dequant_f32')!)).difference).toBeLessThan(1e-4)
+})
+
+test('an adapter of PEFT on the stored base: the logits are the reference ones', async () => {
+  const adapter = await fixtureTensors('eetq/adapter/adapter_model.safetensors')
+  const { r, lora_alpha } = JSON.parse(await readFile(fixture('eetq/adapter/adapter_config.json'), 'utf8'))
+  const source = await open(fixture('eetq/checkpoint'))
+  let adapted = 0
+  const load = async (index: number) => {
+    const weight = await source.load(index)
+    const name = `base_model.model.${source.parameters[index].name.replace('.weight', '')}`
+    const [a, b] = ['A', 'B'].map((side) => adapter.get(`${name}.lora_${side}.weight`))
+    if (!a || !b) return weight
+    adapted++
+    // y = W x + alpha / r * B (A x): the sum of both weights.
+    const [n, k] = weight.shape
+    const [down, up] = [toFloat32(a), toFloat32(b)]
+    const values = decode(weight).map((w, i) => {
+      let sum = 0
+      for (let j = 0; j < r; j++) sum += up[Math.floor(i / k) * r + j] * down[j * k + (i % k)]
+      return w + (lora_alpha / r) * sum
+    })
+    return denseWeight(rawTensor('F32', [n, k], values))
+  }
+  const expected = toFloat32(io.get('logits_lora_f16')!)
+  const actual = await logitsOf({ ...source, load }, 'reference')
+  expect(adapted).toBe(6)
+  expect(largestDifference(actual, expected).difference).toBeLessThan(0.02 * deviation(expected))
+  expect(largestDifference(actual, toFloat32(io.get('logits_f16')!)).difference).toBeGreaterThan(
+    0.1 * deviation(expected),
+  )
 })
 
 test('the gradient of an input is that of the restored weight', async () => {

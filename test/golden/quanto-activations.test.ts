@@ -5,6 +5,7 @@ import { rowsOf } from '../../src/backends/batch.ts'
 import { openBackend } from '../../src/backends/index.ts'
 import { ActivationPool } from '../../src/calibrate/activations.ts'
 import { sequenceBatches } from '../../src/calibrate/batches.ts'
+import { calibrationBlocks } from '../../src/calibrate/blocks.ts'
 import { PieceRunner } from '../../src/calibrate/runner.ts'
 import { BlockSession } from '../../src/calibrate/session.ts'
 import { type RawTensor, rawTensor } from '../../src/core/dtypes.ts'
@@ -59,7 +60,13 @@ function parameter(name: string, path: string): RawTensor {
 }
 
 /** The linears after `batches` batches. */
-async function calibrated(c: CalibrationCase, batches: number, device: string, kernels = DOORS[0][1]) {
+async function calibrated(
+  c: CalibrationCase,
+  batches: number,
+  device: string,
+  load = async (path: string) => parameter(c.name, path),
+) {
+  const kernels = DOORS[0][1]
   const graph = mlp(c)
   const config = parseConfig(fromFlags({ bits: 8, activations: c.activations, momentum: c.momentum }))
   const paths = ['fc1.weight', 'fc2.weight']
@@ -71,7 +78,6 @@ async function calibrated(c: CalibrationCase, batches: number, device: string, k
     batches: sequenceBatches({ blocks, length: ROWS }),
     pool: new ActivationPool(1 << 20, undefined),
   })
-  const load = async (path: string) => parameter(c.name, path)
   const model = { graph, tensors, load, finished: async () => undefined }
   const session = new BlockSession(model, block, config, { runner, kernels, warn: expect.fail })
   const weights = new Map<string, QuantizedWeight>()
@@ -128,6 +134,26 @@ test.each(streamlined.map((c) => [c.name, c] as const))('%s: the frozen model', 
     expectClose({ [device]: y }, { [device]: toFloat32(of(c.name, 'y_eval')) }, KERNEL)
     model.dispose()
   }
+})
+
+test.each([
+  [0, 'Cannot calibrate "fc1.weight": its input is 0 in all calibration data, no scale follows'],
+  [Number.NaN, 'Cannot calibrate "fc1.weight": its input is not finite in the calibration data'],
+])('inputs that are %d throughout are refused by name', async (value, message) => {
+  const [c] = streamlined
+  const load = async (path: string) =>
+    path === 'x'
+      ? rawTensor('F32', [4 * ROWS, 16], new Float32Array(4 * ROWS * 16).fill(value))
+      : parameter(c.name, path)
+  await expect(calibrated(c, 2, 'cpu', load)).rejects.toThrow(message)
+})
+
+test('data shorter than a block are refused', () => {
+  const file = { kind: 'samples', name: 'few.jsonl', samples: [{ kind: 'ids', ids: Array(100).fill(1) }] } as const
+  const rules = block.data(parseConfig(fromFlags({ activations: 'int8' })))
+  expect(() => calibrationBlocks(file, expect.fail, { rules, contextLength: 512, vocabSize: 2 })).toThrow(
+    'Cannot calibrate with "few.jsonl": 1 of 1 samples give 100 tokens, a block has 512',
+  )
 })
 
 interface LinearCase {
