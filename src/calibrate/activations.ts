@@ -15,12 +15,14 @@ export interface Recording {
 
 /** Hands out room for recorded values. */
 export class ActivationPool {
+  readonly memoryBytes: number
   private free: number
   private readonly scratch: ScratchStore | undefined
   private readonly live = new Set<Activations>()
 
   /** `scratch` undefined: everything stays in memory, whatever the budget. */
   constructor(memoryBytes: number, scratch: ScratchStore | undefined) {
+    this.memoryBytes = memoryBytes
     this.free = memoryBytes
     this.scratch = scratch
   }

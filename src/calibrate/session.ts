@@ -186,6 +186,7 @@ class SessionBlock<S> implements CalibrationBlock<S> {
   readonly finished: ReadonlyMap<string, QuantizedWeight>
   readonly inputs: Activations
   readonly length: number
+  readonly memoryBytes: number
   readonly kernels: QuantizerKernels | undefined
   readonly signal: AbortSignal | undefined
   readonly progress: CalibrationBlock<S>['progress']
@@ -212,6 +213,7 @@ class SessionBlock<S> implements CalibrationBlock<S> {
     this.finished = finished
     this.inputs = inputs
     this.length = options.runner.length
+    this.memoryBytes = options.runner.options.pool.memoryBytes
     this.kernels = options.kernels
     this.signal = options.signal
     this.warn = options.warn

@@ -55,6 +55,8 @@ export interface CalibrationBlock<S = unknown> {
   readonly inputs: Activations
   /** Tokens of a sequence: a batch of values holds whole sequences, one after another. */
   readonly length: number
+  /** Budget for values that are kept (`--memory`); what a method keeps of its own should be a small part. */
+  readonly memoryBytes: number
   /** The original weight, in its stored dtype (or that of `--dtype`). */
   load(path: string): Promise<RawTensor>
   /** Computes as precisely as float32 and hands over the values of each batch; `values[i]` belongs to `to[i]` and lives until the next batch. */

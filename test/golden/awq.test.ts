@@ -145,6 +145,12 @@ describe.each(MODELS)('%s', (name) => {
     expect(share.scales.equal).toBeGreaterThanOrEqual(0.98)
   })
 
+  test('without memory for second moments the search chooses the same', async () => {
+    const trace = await fixtureJson<Trace>(`awq/${name}/trace.json`)
+    const [made, expected] = [await searched(name, trace, 1 << 16), await searched(name, trace)]
+    for (const [key, { data }] of expected) expect(Buffer.compare(made.get(key)!.data, data), key).toBe(0)
+  })
+
   test.each(['reference', 'cpu', 'wasm'])("logits of the reference's checkpoint (%s)", async (device) => {
     const recorded = await fixtureTensors(`awq/${name}/trace.safetensors`)
     const model = await compileModel(`awq/${name}/checkpoint`, device)
@@ -191,14 +197,15 @@ async function metadataOf(model: string): Promise<unknown> {
 }
 
 /** The tensors of the model quantised with the fixture's data. */
-async function searched(name: string, trace: Trace): Promise<ReadonlyMap<string, FixtureTensor>> {
-  const out = join(folder, name)
+async function searched(name: string, trace: Trace, memoryBytes?: number): Promise<ReadonlyMap<string, FixtureTensor>> {
+  const out = join(folder, memoryBytes === undefined ? name : `${name}-${memoryBytes}`)
   const data = join(folder, `${name}.json`)
   await writeFile(data, JSON.stringify(trace.calibration))
   const { duo_scaling } = trace
   const config = JSON.stringify({ quant_method: 'awq', ...trace.quant_config, duo_scaling })
   await quantizePretrained(join(FIXTURES, 'awq', name, 'base'), out, configFromStored(parseJsonObject(config, name)), {
-    calibration: { file: data, length: trace.max_calib_seq_len },
+    calibration: { file: data, length: trace.max_calib_seq_len, memoryBytes },
+    force: true,
     dtype: trace.search_dtype === 'f32' ? 'float32' : undefined,
   })
   return fixtureTensors(relative(FIXTURES, join(out, 'model.safetensors')))

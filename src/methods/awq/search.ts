@@ -27,6 +27,8 @@ import { race } from './race.ts'
 
 /** Tokens that the clip search looks at: every n-th, at least so many where there are as many. */
 const CLIP_TOKENS = 512
+/** An entry of the second moments, here and where the kernels work. */
+const MOMENT_BYTES = 16
 /** Linears whose outputs meet in the softmax are not clipped. */
 const NOT_CLIPPED = ['q_', 'k_', 'query', 'key', 'Wqkv']
 
@@ -124,8 +126,8 @@ class BlockSearch {
   private async record(): Promise<ReadonlyMap<number, Activations>> {
     const { block, groups } = this
     const nodes = [...new Set(linearsOf(block.graph).map((node) => node.x))]
-    const alone = new Set(groups.filter((g) => g.isAlone).map((g) => g.input))
-    const whole = groups.filter((g) => !g.isAlone).map((g) => g.input)
+    const alone = new Set(groups.filter((g) => this.goesByMoments(g)).map((g) => g.input))
+    const whole = groups.map((g) => g.input).filter((input) => !alone.has(input))
     const step = Math.max(1, Math.floor(block.inputs.rows / CLIP_TOKENS))
     const sampleRows = Math.ceil(block.inputs.rows / step)
     for (const node of nodes) {
@@ -146,6 +148,12 @@ class BlockSearch {
       return whole.map((node) => keep.get(node)!)
     })
     return new Map(kept.map((activations, i) => [whole[i], activations]))
+  }
+
+  /** Whether the loss of a group is told by second moments: a lone linear's is, where a matrix [K, K] is a small part of the memory. */
+  private goesByMoments({ isAlone, input }: ScaleGroup): boolean {
+    const { graph, memoryBytes } = this.block
+    return isAlone && MOMENT_BYTES * graph.nodes[input].width ** 2 <= memoryBytes / 4
   }
 
   /** The node whose values are computed for the input `node`: a norm that rounds twice is computed here. */
