@@ -1,4 +1,4 @@
-// Blocks -> codes and float32 scales, for the types whose values are table[code] * scale or (code - 1) * scale: they share the tiles of
+// Blocks -> codes and float32 scales, for the types whose values are table[code] * scale or (code - zero) * scale: they share the tiles of
 // other schemes. Exact: the products are those of the definition. And Q3_K as Q6_K, which holds every value of it.
 #include "../exports.h"
 #include "half.h"
@@ -53,6 +53,10 @@ void open(Type type, const uint8_t* block, uint8_t* codes, float* scale) {
     case Q2_0:
       *scale = half_at(block);
       for (int i = 0; i < 64; i++) codes[i] = (block[2 + (i >> 2)] >> (2 * (i & 3))) & 3;
+      return;
+    case Q1_0:  // +-d is 2 d times the bit, less a half
+      *scale = 2 * half_at(block);
+      for (int i = 0; i < 128; i++) codes[i] = block[2 + (i >> 3)] >> (i & 7) & 1;
       return;
     default: return;
   }

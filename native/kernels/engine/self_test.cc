@@ -123,6 +123,7 @@ constexpr Example EXAMPLES[] = {
     {linear::Scheme::Lookup16, 4, 64, linear::Zero::Constant},
     {linear::Scheme::Float8, 8, 64, linear::Zero::Constant},
     {linear::Scheme::Additive, 8, 8, linear::Zero::Constant},
+    {linear::Scheme::Q2_K, 0, 0, linear::Zero::Constant},
     {linear::Scheme::Q4_K, 0, 0, linear::Zero::Constant},
     {linear::Scheme::Q5_K, 0, 0, linear::Zero::Constant},
     {linear::Scheme::Q6_K, 0, 0, linear::Zero::Constant},
@@ -155,10 +156,10 @@ void fill_data(const Example& example, uint8_t* data, Random& random) {
     for (size_t i = GRID; i < N * K; i++) data[i] = static_cast<uint8_t>(layout.levels[random.next() % levels]);
     return;
   }
-  const bool q6 = example.scheme == linear::Scheme::Q6_K;
-  const size_t bytes = q6 ? 210 : example.scheme == linear::Scheme::Q5_K ? 176 : 144;
+  const bool q2 = example.scheme == linear::Scheme::Q2_K, q6 = example.scheme == linear::Scheme::Q6_K;
+  const size_t bytes = q2 ? 84 : q6 ? 210 : example.scheme == linear::Scheme::Q5_K ? 176 : 144;
   for (size_t b = 0; example.bits == 0 && b < N * K / 256; b++) {
-    uint8_t* d = data + b * bytes + (q6 ? 208 : 0);
+    uint8_t* d = data + b * bytes + (q2 ? 80 : q6 ? 208 : 0);
     d[0] = d[2] = 7;
     d[1] = 0x2c;
     if (!q6) d[3] = 0x2c;

@@ -91,11 +91,17 @@ inline void decode_superblock_chunk(const Weight& w, const uint8_t* block, int c
     const float dmin = w.scheme == Scheme::Q6_K ? 0 : read_scale(ScaleType::F16, scales + 288, lane);
     for (int k = 0; k < CHUNK; k++) {
       const float q = (float)bytes[(k >> 2) * VECTOR + lane * 4 + (k & 3)];
+      const uint8_t small = scales[(chunk * CHUNK + k) / w.group * PANEL_ROWS + lane];
       if (w.scheme == Scheme::Q6_K) {
-        const float scale = d * (float)(int8_t)scales[(chunk * 2 + (k >> 4)) * PANEL_ROWS + lane];
+        const float scale = d * (float)(int8_t)small;
         out[k * PANEL_ROWS + lane] = scale * (q - 32.0f);
+      } else if (w.scheme == Scheme::Q2_K) {
+        const float scale = d * (float)(small & 15);
+        const float min = dmin * (float)(small >> 4);
+        const float product = scale * q;
+        out[k * PANEL_ROWS + lane] = product - min;
       } else {
-        const float scale = d * (float)scales[chunk * PANEL_ROWS + lane];
+        const float scale = d * (float)small;
         const float min = dmin * (float)scales[128 + chunk * PANEL_ROWS + lane];
         const float product = scale * q;
         out[k * PANEL_ROWS + lane] = product - min;

@@ -8,6 +8,7 @@
 //   affine, lookup,
 //   float8           group: chunks, 16 scales, 16 zeros (unless constant); a row's last chunk is padded with code 0
 //   Q4_K, Q5_K       256 k: chunks, scales u8 [8][16], mins u8 [8][16], d f16 [16], dmin f16 [16]
+//   Q2_K             256 k: chunks, scales (low nibbles) and mins u8 [16][16], d f16 [16], dmin f16 [16]
 //   Q6_K             256 k: chunks, scales i8 [16][16], d f16 [16], 32 bytes of padding
 //   Levels           as Q6_K with 16 or 8 scales a row (groups of 16 or 32)
 //   additive         panels of 64 rows: codes [k / group][codebooks][64], u8 or (above 8 bits) u16, then 64 scales f32
@@ -28,7 +29,8 @@ inline int chunk_bytes(int bits) { return bits * VECTOR; }
 inline int scale_bytes(ScaleType type) { return type == ScaleType::F32 ? 4 : 2; }
 inline bool is_dense(Scheme scheme) { return scheme <= Scheme::DenseBF16; }
 inline bool is_superblock(Scheme scheme) { return scheme >= Scheme::Q4_K; }
-inline int superblock_group(Scheme scheme) { return scheme == Scheme::Q6_K ? 16 : 32; }
+inline int superblock_group(Scheme scheme) { return scheme == Scheme::Q6_K || scheme == Scheme::Q2_K ? 16 : 32; }
+inline int superblock_bits(Scheme scheme) { return scheme == Scheme::Q2_K ? 2 : scheme == Scheme::Q4_K ? 4 : scheme == Scheme::Q5_K ? 5 : 6; }
 /** Bytes of the scales of a panel's superblock before its d. */
 inline int level_scale_bytes(int group) { return SUPERBLOCK / group * PANEL_ROWS; }
 

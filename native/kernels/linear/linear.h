@@ -16,7 +16,7 @@ namespace fb::linear {
 
 constexpr int PANEL_ROWS = 16;
 
-enum class Scheme : uint8_t { DenseF32, DenseF16, DenseBF16, Affine, Lookup16, Float8, Additive, Q4_K, Q5_K, Q6_K, Levels };
+enum class Scheme : uint8_t { DenseF32, DenseF16, DenseBF16, Affine, Lookup16, Float8, Additive, Q4_K, Q5_K, Q6_K, Levels, Q2_K };
 
 // Levels: superblocks whose codes number one of up to 16 whole numbers (blocks/open.h): IQ1, IQ2, IQ3.
 

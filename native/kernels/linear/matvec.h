@@ -96,6 +96,41 @@ FB_INLINE void superblock_panel(const Weight& w, const Dots& dots, const uint8_t
   }
 }
 
+/** Q2_K: y += d * sum s_g q_g - dmin * sum m_g a_g over the 16 groups of a superblock. */
+template <class Dots, bool ONE>
+FB_INLINE void q2_panel(const Weight& w, const Dots& dots, const uint8_t* tile, Rows<ONE>& rows) {
+  for (int at = 0; at < w.k / CHUNK; tile += w.group_bytes) {
+    const uint8_t* scales = tile + SUPERBLOCK / CHUNK * chunk_bytes(Dots::bits);
+    F q[Rows<ONE>::MOST][SIDES] = {}, m[Rows<ONE>::MOST][SIDES] = {};
+    for (int c = 0; c < SUPERBLOCK / CHUNK; c++, at++) {
+      const uint8_t* chunk = tile + c * chunk_bytes(Dots::bits);
+      prefetch_chunk(chunk, chunk_bytes(Dots::bits));
+      __builtin_prefetch(scales + c * 2 * PANEL_ROWS + AHEAD);
+      Nibbles first[SIDES], second[SIDES];
+      for (int side = 0; side < SIDES; side++) {
+        first[side] = load_nibbles(scales + c * 2 * PANEL_ROWS + side * LANES);
+        second[side] = load_nibbles(scales + (c * 2 + 1) * PANEL_ROWS + side * LANES);
+      }
+      for (int r = 0; r < rows.count(); r++) {
+        const Digits& x = rows.x[r];
+        const uint8_t* digits = x.digits + at * Dots::step;
+        const F scale = splat(x.scale[at]), left = splat(x.sum[2 * at]), right = splat(x.sum[2 * at + 1]);
+        F low[SIDES], high[SIDES];
+        dots.template sums<0, 4>(chunk, digits, low);
+        dots.template sums<4, 4>(chunk, digits + Dots::half, high);
+        for (int side = 0; side < SIDES; side++) {
+          q[r][side] = fma(fma(low[side], first[side].low, high[side] * second[side].low), scale, q[r][side]);
+          m[r][side] = fma(first[side].high, left, fma(second[side].high, right, m[r][side]));
+        }
+      }
+    }
+    for (int side = 0; side < SIDES; side++) {
+      const F d = load_f16(scales + 256 + side * LANES * 2), dmin = load_f16(scales + 288 + side * LANES * 2);
+      for (int r = 0; r < rows.count(); r++) rows.y[r][side] = fma(d, q[r][side], rows.y[r][side]) - dmin * m[r][side];
+    }
+  }
+}
+
 /** Q6_K and levels: y += d * unit * sum s_g (q_g - zero * a_g) over the groups of a superblock, of 16 or 32. */
 template <int GROUP, class Dots, bool ONE>
 FB_INLINE void scaled_panel(const Weight& w, const Dots& dots, float zero, float unit, const uint8_t* tile, Rows<ONE>& rows) {
@@ -137,6 +172,7 @@ FB_INLINE void scaled_panel(const Weight& w, const Dots& dots, float zero, float
 template <template <int, int> class Dots, int D, bool ONE>
 FB_INLINE void panel_of_bits(const Weight& w, const uint8_t* tile, Rows<ONE>& rows) {
   switch (w.scheme) {
+    case Scheme::Q2_K: return q2_panel(w, Dots<2, D>(), tile, rows);
     case Scheme::Q4_K: return superblock_panel(w, Dots<4, D>(), tile, rows);
     case Scheme::Q5_K: return superblock_panel(w, Dots<5, D>(), tile, rows);
     case Scheme::Q6_K: return scaled_panel<16>(w, Dots<6, D>(), 32, 1, tile, rows);

@@ -73,6 +73,16 @@ void float8_chunk(const Weight& w, const uint8_t* chunk, const uint8_t* scales, 
   }
 }
 
+/** Scales (low nibbles) and minima of Q2_K, LANES of each. */
+struct Nibbles {
+  F low, high;
+};
+FB_INLINE Nibbles load_nibbles(const uint8_t* from) {
+  typedef uint8_t Bytes __attribute__((vector_size(LANES)));
+  const U both = __builtin_convertvector(load<Bytes>(from), U);
+  return {to_float((I)(both & 15)), to_float((I)(both >> 4))};
+}
+
 template <int BITS>
 void superblock_chunk(const uint8_t* block, int index, float* out) {
   const uint8_t* chunk = block + index * chunk_bytes(BITS);
@@ -84,6 +94,16 @@ void superblock_chunk(const uint8_t* block, int index, float* out) {
       for (int b = 0; b < 8; b++) {
         const U bytes = code_bytes<6>(chunk, b, side);
         for (int j = 0; j < 4; j++) store(out + (b * 4 + j) * PANEL_ROWS + side * LANES, (b < 4 ? low : high) * to_float((I)(bytes >> (8 * j) & 0xff) - 32));
+      }
+    } else if (BITS == 2) {
+      const F dmin = load_f16(scales + 288 + side * LANES * 2);
+      for (int half = 0; half < 2; half++) {
+        const Nibbles n = load_nibbles(scales + (2 * index + half) * PANEL_ROWS + side * LANES);
+        const F scale = d * n.low, min = dmin * n.high;
+        for (int b = 4 * half; b < 4 * half + 4; b++) {
+          const U bytes = code_bytes<2>(chunk, b, side);
+          for (int j = 0; j < 4; j++) store(out + (b * 4 + j) * PANEL_ROWS + side * LANES, scale * to_float((I)(bytes >> (8 * j) & 0xff)) - min);
+        }
       }
     } else {
       const F scale = d * load_u8(scales + index * 16 + side * LANES);
@@ -187,6 +207,7 @@ void piece_of(const Weight& w, const uint8_t* panel, int from, int to, float* ou
       const int index = k % SUPERBLOCK / CHUNK;
       if (w.scheme == Scheme::Levels && w.bits == 3) level_chunk<3>(w, block, index, out);
       else if (w.scheme == Scheme::Levels) level_chunk<4>(w, block, index, out);
+      else if (w.bits == 2) superblock_chunk<2>(block, index, out);
       else if (w.bits == 4) superblock_chunk<4>(block, index, out);
       else if (w.bits == 5) superblock_chunk<5>(block, index, out);
       else superblock_chunk<6>(block, index, out);

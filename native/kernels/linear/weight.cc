@@ -119,7 +119,22 @@ void open_q6(const uint8_t* block, OpenSuperblock& o) {
   }
 }
 
-int superblock_bytes(Scheme scheme) { return scheme == Scheme::Q4_K ? 144 : scheme == Scheme::Q5_K ? 176 : 210; }
+void open_q2(const uint8_t* block, OpenSuperblock& o) {
+  o.d = block + 80;
+  o.dmin = block + 82;
+  copy(o.scales, block, 16);
+  for (int e = 0; e < SUPERBLOCK; e++) o.codes[e] = block[16 + 32 * (e >> 7) + (e & 31)] >> (2 * (e >> 5 & 3)) & 3;
+}
+
+int superblock_bytes(Scheme scheme) {
+  return scheme == Scheme::Q2_K ? 84 : scheme == Scheme::Q4_K ? 144 : scheme == Scheme::Q5_K ? 176 : 210;
+}
+
+void open_superblock(Scheme scheme, const uint8_t* block, OpenSuperblock& o) {
+  if (scheme == Scheme::Q6_K) return open_q6(block, o);
+  if (scheme == Scheme::Q2_K) return open_q2(block, o);
+  open_q45(block, scheme == Scheme::Q5_K, o);
+}
 
 void tile_superblocks(const Source& s, const Weight& w, uint8_t* out, int panel) {
   const int blocks = s.k / SUPERBLOCK;
@@ -131,19 +146,15 @@ void tile_superblocks(const Source& s, const Weight& w, uint8_t* out, int panel)
     const uint8_t* row = s.data + (size_t)(panel * PANEL_ROWS + lane) * (size_t)blocks * (size_t)bytes;
     for (int b = 0; b < blocks; b++) {
       uint8_t* to = out + w.group_bytes * (size_t)b;
-      if (s.scheme == Scheme::Q6_K) open_q6(row + (size_t)b * (size_t)bytes, open);
-      else open_q45(row + (size_t)b * (size_t)bytes, s.scheme == Scheme::Q5_K, open);
+      open_superblock(s.scheme, row + (size_t)b * (size_t)bytes, open);
       for (int c = 0; c < SUPERBLOCK / CHUNK; c++) write_chunk(w.bits, open.codes + c * CHUNK, CHUNK, to + c * chunk_bytes(w.bits), lane);
       to += code_bytes;
-      if (s.scheme == Scheme::Q6_K) {
-        for (int j = 0; j < 16; j++) to[j * PANEL_ROWS + lane] = open.scales[j];
-        copy(to + 256 + lane * 2, open.d, 2);
-        continue;
-      }
-      for (int j = 0; j < 8; j++) to[j * PANEL_ROWS + lane] = open.scales[j];
-      for (int j = 0; j < 8; j++) to[128 + j * PANEL_ROWS + lane] = open.mins[j];
+      for (int j = 0; j < SUPERBLOCK / w.group; j++) to[j * PANEL_ROWS + lane] = open.scales[j];
       copy(to + 256 + lane * 2, open.d, 2);
+      if (s.scheme == Scheme::Q6_K) continue;
       copy(to + 288 + lane * 2, open.dmin, 2);
+      if (s.scheme == Scheme::Q2_K) continue;
+      for (int j = 0; j < 8; j++) to[128 + j * PANEL_ROWS + lane] = open.mins[j];
     }
   }
 }
@@ -257,7 +268,7 @@ Weight describe(const Source& s) {
     return w;
   }
   if (is_superblock(s.scheme)) {
-    w.bits = s.scheme == Scheme::Q4_K ? 4 : s.scheme == Scheme::Q5_K ? 5 : 6;
+    w.bits = (uint8_t)superblock_bits(s.scheme);
     w.group = superblock_group(s.scheme);
     w.group_bytes = (size_t)(SUPERBLOCK / CHUNK * chunk_bytes(w.bits) + 320);
     w.panel_bytes = w.group_bytes * (size_t)(s.k / SUPERBLOCK);

@@ -37,14 +37,13 @@ export interface PreparedParameter {
 
 const SCHEMES = { F32: 0, F16: 1, BF16: 2, affine: 3, lookup: 4, float8: 5, additive: 6, levels: 10 } as const
 /** Superblocks that have tiles of their own. */
-const SUPERBLOCK_SCHEMES: Readonly<Partial<Record<SuperblockType, number>>> = { Q4_K: 7, Q5_K: 8, Q6_K: 9 }
+const SUPERBLOCK_SCHEMES: Readonly<Partial<Record<SuperblockType, number>>> = { Q4_K: 7, Q5_K: 8, Q6_K: 9, Q2_K: 11 }
 
-/** Superblocks that are table[code] * scale, or (code - 1) * scale, in groups of the size that tiles take. */
-interface Opened {
-  readonly group: number
-  readonly table?: Int8Array
-}
-const TRITS: Opened = { group: 256 }
+/** Superblocks that are table[code] * scale, or (code - zero) * scale, in groups of the size that tiles take. */
+type Opened =
+  | { readonly group: number; readonly table: Int8Array }
+  | { readonly group: number; readonly bits: number; readonly zero: number }
+const TRITS: Opened = { group: 256, bits: 2, zero: 1 }
 const IQ4: Opened = { group: 32, table: IQ4_VALUES }
 const OPENED: Readonly<Partial<Record<SuperblockType, Opened>>> = {
   IQ4_NL: IQ4,
@@ -52,7 +51,8 @@ const OPENED: Readonly<Partial<Record<SuperblockType, Opened>>> = {
   MXFP4: { group: 32, table: E2M1_VALUES },
   TQ1_0: TRITS,
   TQ2_0: TRITS,
-  Q2_0: { group: 64 },
+  Q2_0: { group: 64, bits: 2, zero: 1 },
+  Q1_0: { group: 128, bits: 1, zero: 0.5 },
 }
 
 /** Elements of a stored float tensor, and the units of fb_cast. */
@@ -233,13 +233,15 @@ class Preparation {
     const scheme = SUPERBLOCK_SCHEMES[type]
     const opened = OPENED[type]
     if (opened) return this.opened(type, opened)
-    if (scheme === undefined && !grid && type !== 'Q3_K') return this.decoded()
+    // A value of NVFP4 is two bits times four.
+    if (scheme === undefined && !grid && type !== 'Q3_K') return this.decoded(type === 'NVFP4' ? 'BF16' : 'F32')
     const data = this.blocks.takeFrom(part(this.weight, 'blocks').data)
     if (grid) return { scheme: SCHEMES.levels, data, type: id, grid: this.blocks.takeFrom(gridOf(grid).values) }
     return scheme === undefined ? this.asQ6(data) : { scheme, data }
   }
 
-  private async opened(type: SuperblockType, { group, table }: Opened): Promise<Source> {
+  private async opened(type: SuperblockType, opened: Opened): Promise<Source> {
+    const { group } = opened
     const { id, elements } = SUPERBLOCKS[type]
     const count = elementCount(this.weight.shape)
     const stored = this.blocks.takeFrom(part(this.weight, 'blocks').data)
@@ -247,11 +249,12 @@ class Preparation {
     const scale = this.blocks.take((4 * count) / group)
     const units = count / elements
     await this.jobs.run('fb_open_superblock', units, [stored, data, scale, units, id, group])
-    if (table) {
-      const values = this.blocks.takeFrom(Float32Array.from(table))
+    if ('table' in opened) {
+      const values = this.blocks.takeFrom(Float32Array.from(opened.table))
       return { scheme: SCHEMES.lookup, bits: 4, group, data, scale, table: values }
     }
-    return { scheme: SCHEMES.affine, bits: 2, group, zero: ZERO_KINDS.constant, zeroPoint: 1, data, scale }
+    const { bits, zero: zeroPoint } = opened
+    return { scheme: SCHEMES.affine, bits, group, zero: ZERO_KINDS.constant, zeroPoint, data, scale }
   }
 
   /** Q3_K blocks as Q6_K blocks of the same values. */
@@ -262,13 +265,13 @@ class Preparation {
     return { scheme: SUPERBLOCK_SCHEMES.Q6_K!, data }
   }
 
-  /** The values as float32: for what no tile holds. */
-  private async decoded(): Promise<Source> {
-    const call = decodeCall(this.weight, 'F32', toFloat32)
-    const y = this.blocks.take(4 * call.params[1])
+  /** The values as floats that hold them: for what no tile holds. */
+  private async decoded(dtype: 'F32' | 'BF16' = 'F32'): Promise<Source> {
+    const call = decodeCall(this.weight, dtype, toFloat32)
+    const y = this.blocks.take(DTYPE_BYTES[dtype] * call.params[1])
     const inputs = call.inputs.map((data) => this.blocks.takeFrom(data))
     await this.jobs.run(call.kernel, call.params[0], [...inputs, y, ...call.params])
-    return { scheme: SCHEMES.F32, data: y }
+    return { scheme: SCHEMES[dtype], data: y }
   }
 
   /** Scales as float32, nested ones restored. */
