@@ -41,6 +41,11 @@ export function registerModel<C extends ModelConfig>(family: ModelFamily<C>): vo
   families.push(family as unknown as ModelFamily)
 }
 
+/** Whether a family has this `model_type`. */
+export function isModelType(type: unknown): boolean {
+  return typeof type === 'string' && MODEL_FAMILIES.some((family) => family.modelTypes.includes(type))
+}
+
 /** The family of a config.json. Throws UnsupportedError listing what is there. */
 export function familyOf(config: JsonObject): ModelFamily {
   const modelType = config.model_type

@@ -56,6 +56,49 @@ describe('names', () => {
   })
 })
 
+describe('models of text and images', () => {
+  /** Gemma 3 inside a folder of text and images, its names as `spelled`. */
+  const wrapped = (spelled: (name: string) => string) => (draft: ModelDraft) => {
+    for (const name of [...draft.tensors.keys()]) rename(draft, name, spelled(name))
+    draft.tensors.set('vision_tower.patch.weight', rawTensor('F32', [1], new Float32Array(1)))
+    draft.tensors.set('multi_modal_projector.norm.weight', rawTensor('F32', [1], new Float32Array(1)))
+    const { dtype, tie_word_embeddings, architectures: _, ...text } = draft.config
+    for (const key of Object.keys(draft.config)) delete draft.config[key]
+    Object.assign(draft.config, {
+      model_type: 'gemma3',
+      dtype,
+      tie_word_embeddings,
+      text_config: text,
+      vision_config: {},
+    })
+  }
+
+  test.each([
+    ['language_model.model.', (name: string) => `language_model.${name}`],
+    ['model.language_model.', (name: string) => name.replace(/^model\./, 'model.language_model.')],
+  ])('the text part is a model: names in %s', async (_, spelled) => {
+    const source = await open('gemma3', wrapped(spelled))
+    expect(source.warnings).toEqual([
+      'gemma3 is a model of text and images: its text part (gemma3_text) is taken, 2 tensors of the others are left out',
+    ])
+    expect(source.configJson).toMatchObject({
+      model_type: 'gemma3_text',
+      architectures: ['Gemma3ForCausalLM'],
+      dtype: 'bfloat16',
+      tie_word_embeddings: true,
+    })
+    expect(await logitsError('gemma3', source)).toBeLessThan(1e-5)
+  })
+
+  test('one whose text part is of no known family is refused by its own type', async () => {
+    await expect(
+      open('gemma3', ({ config }) =>
+        Object.assign(config, { model_type: 'seer', text_config: { model_type: 'unheard' } }),
+      ),
+    ).rejects.toThrow(/Cannot run model_type "seer"/)
+  })
+})
+
 describe('tied heads', () => {
   const head = 'lm_head.weight'
   const embedding = 'model.embed_tokens.weight'

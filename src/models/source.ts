@@ -15,11 +15,12 @@ import type {
 } from '../methods/types.ts'
 import type { Scheme } from '../weights/scheme.ts'
 import { denseWeight, type QuantizedWeight } from '../weights/weight.ts'
-import { familyOf, MODEL_FAMILIES } from './auto.ts'
+import { familyOf, isModelType, MODEL_FAMILIES } from './auto.ts'
 import { resolveTie, withPrefixes } from './canonical.ts'
 import { configFromGguf, familyOfGguf } from './gguf/config.ts'
 import { nameTable, type PlannedParameter, planParameters, surplusWarning } from './parameters.ts'
 import { methodOfFolder, methodOfGguf, type StoredMethod } from './quantization-config.ts'
+import { textPart } from './text-part.ts'
 import { HEAD, type ModelConfig, type ModelFamily } from './types.ts'
 
 export interface ModelSource {
@@ -54,17 +55,20 @@ export async function modelSource(checkpoint: Checkpoint): Promise<ModelSource> 
   return checkpoint.format === 'gguf' ? ggufSource(checkpoint) : folderSource(checkpoint)
 }
 
-async function folderSource(original: Checkpoint): Promise<ModelSource> {
-  const configJson = original.config
-  if (!configJson)
-    throw new FileError(`Cannot open "${original.files.name}": it has no config.json`, {
+async function folderSource(folder: Checkpoint): Promise<ModelSource> {
+  if (!folder.config)
+    throw new FileError(`Cannot open "${folder.files.name}": it has no config.json`, {
       file: 'config.json',
       hint: 'a model folder holds config.json beside its weights',
     })
+  const text = textPart(folder, folder.config, isModelType)
+  const original = text.checkpoint
+  const configJson = original.config!
   const family = familyOf(configJson)
+  if (original !== folder) configJson.architectures = [family.className]
   const config = family.parseConfig(configJson)
   const stored = await methodOfFolder(original)
-  const warnings: string[] = []
+  const warnings: string[] = [...text.warnings]
   const names = family.names(config)
   let checkpoint = withPrefixes(original, names)
   let tied = config.tied
