@@ -169,3 +169,53 @@ test('the second moment of recorded inputs', () => {
   // Products of 256 rows at a time are added in float32.
   expect(relative(actual, expected)).toBeLessThan(1e-6)
 })
+
+describe('search in the space of weights: H is the identity', async () => {
+  interface Search {
+    readonly name: string
+    readonly beam_size: number
+    readonly squared_error_before: number
+    readonly squared_error_after: number
+  }
+  const tensors = await fixtureTensors('aqlm/beam_l2.safetensors')
+  const { cases: all } = await fixtureJson<{ cases: Search[] }>('aqlm/beam_l2.json')
+  // The others change only some groups, or force a change: parts of the reference's tuning after quantisation.
+  /** The order of the codebooks is drawn by the reference: one of these. With four it loses track of its hypotheses and ends worse. */
+  const ORDERS: Readonly<Record<number, readonly (readonly number[])[]>> = {
+    1: [[0]],
+    2: [
+      [0, 1],
+      [1, 0],
+    ],
+    4: [[0, 1, 2, 3]],
+  }
+  const searches = all.filter(({ name }) => ['greedy1', 'beam1x2', 'beam4x2', 'beam5x4'].includes(name))
+
+  test.each(searches)('$name', (c) => {
+    const tensor = (part: string) => tensors.get(`${c.name}.${part}`) ?? expect.fail(`no tensor ${part}`)
+    const [rows, columns] = tensor('W').shape
+    const [codebooks, entries, out, size] = tensor('codebooks').shape
+    const ins = columns / size
+    // Groups do not know of each other: each is a row of its own.
+    const h = Float32Array.from({ length: size * size }, (_, i) => Number(i % (size + 1) === 0))
+    const scheme = { kind: 'additive', bits: Math.log2(entries), codebooks, group: { out, in: size } } as const
+    const problem: Problem = { scheme, rows: rows * ins, columns: size, w: toFloat32(tensor('W')), h }
+    const scale = toFloat32(tensor('scales'))
+    const begin = (): State => ({
+      codes: Uint16Array.from(integers(tensor('prev_codes'))),
+      codebooks: toFloat32(tensor('codebooks')),
+      scale: Float32Array.from({ length: rows * ins }, (_, r) => scale[Math.floor(r / ins)]),
+    })
+    const errorOf = (state: State) => residual(problem, state).reduce((sum, value) => sum + value * value, 0)
+    expect(errorOf(begin())).toBeCloseTo(c.squared_error_before, 3)
+    const found = ORDERS[codebooks].map((order) => {
+      const state = begin()
+      const visits = order.map((book): [number, number] => [0, book])
+      searchCodes(problem, state, c.beam_size, visits)
+      return { error: errorOf(state), codes: [...state.codes] }
+    })
+    const best = Math.min(...found.map(({ error }) => error))
+    if (codebooks === 4) expect(best).toBeLessThan(c.squared_error_after)
+    else expect(found.map(({ codes }) => codes)).toContainEqual(integers(tensor('new_codes')))
+  })
+})
