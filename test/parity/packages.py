@@ -74,7 +74,7 @@ def measured(job):
         print(json.dumps(quality(base, model, ids, job.get("limit")) if ids else {}), flush=True)
 
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 job = json.load(open(sys.argv[1]))
 if job["package"] == "random":
     for variant in job["variants"]:
