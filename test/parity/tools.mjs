@@ -51,10 +51,10 @@ export function quality(path, model, limit) {
 }
 
 /** The lines that packages.py prints for a job. */
-export function packages(python, job) {
+export function packages(python, job, env = {}) {
   const file = join(work, 'job.json')
   writeFileSync(file, JSON.stringify(job))
-  const lines = run(python, [join(import.meta.dirname, 'packages.py'), file])
+  const lines = run(python, [join(import.meta.dirname, 'packages.py'), file], env)
     .trim()
     .split('\n')
   return lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line))
