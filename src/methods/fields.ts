@@ -87,6 +87,11 @@ export function orNull(field: Field, expected = `null or ${field.expected}`): Fi
   }
 }
 
+/** As `field`; null stands for the default, as a missing key does. */
+export function orDefault(field: Field): Field {
+  return { ...field, check: (value) => (value === null ? field.initial : field.check(value)) }
+}
+
 /** The keys that a user may set in the config of one method. */
 export class ConfigKeys<K extends string> {
   /** Name of the method for people. */

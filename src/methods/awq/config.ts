@@ -2,7 +2,7 @@
 // no file stores.
 import { UnsupportedError } from '../../core/errors.ts'
 import { fromPlain, type Json, type JsonObject } from '../../core/json.ts'
-import { asNumber, ConfigKeys, choice, flag, names, number, orNull } from '../fields.ts'
+import { asNumber, ConfigKeys, choice, flag, names, number, orDefault, orNull } from '../fields.ts'
 import type { MethodFlags } from '../types.ts'
 
 export const SKIP_KEY = 'modules_to_not_convert'
@@ -66,15 +66,15 @@ const KEYS = new ConfigKeys('AWQ', {
     (n) => n === -1 || (Number.isSafeInteger(n) && n > 0 && n % 8 === 0),
     'inputs that share a scale (--group-size)',
   ),
-  zero_point: flag(true, 'a zero point for each group; without, codes are symmetric'),
+  zero_point: orDefault(flag(true, 'a zero point for each group; without, codes are symmetric')),
   version: {
     ...choice('gemm', VERSIONS, 'layout of the stored tensors (--type)'),
     expected: VERSIONS.join(', '),
     check: (value) => versionNamed(value),
   },
   [SKIP_KEY]: orNull(names(null, 'linears that stay float: an entry anywhere in a name skips it')),
-  duo_scaling: flag(true, 'weights take part in the choice of factors, not the activations alone'),
-  apply_clip: flag(true, 'search how far the largest weights are cut'),
+  duo_scaling: orDefault(flag(true, 'weights take part in the choice of factors, not the activations alone')),
+  apply_clip: orDefault(flag(true, 'search how far the largest weights are cut')),
 })
 
 export const OPTIONS = KEYS.fields

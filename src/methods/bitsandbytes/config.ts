@@ -2,7 +2,7 @@
 import { type DType, type FloatDType, TORCH_DTYPES } from '../../core/dtypes.ts'
 import { ConfigError } from '../../core/errors.ts'
 import { JsonNumber, type JsonObject, pythonFloat } from '../../core/json.ts'
-import { ConfigKeys, choice, type Field, flag, names, number, orNull } from '../fields.ts'
+import { ConfigKeys, choice, type Field, flag, names, number, orDefault, orNull } from '../fields.ts'
 import { skipList } from '../skip.ts'
 import type { MethodFlags } from '../types.ts'
 
@@ -55,15 +55,11 @@ const LONG_NAMES: Readonly<Record<string, string>> = {
   f32: 'float32',
 }
 
-/** A torch dtype; null stands for the default. */
-const dtype = (initial: string, legal: readonly string[], about: string): Field => {
-  const field = choice(initial, legal, about)
-  return {
-    ...field,
-    check: (value) => (value === null ? initial : field.check(value)),
-    hint: (value) => (Object.hasOwn(LONG_NAMES, String(value)) ? `write "${LONG_NAMES[String(value)]}"` : undefined),
-  }
-}
+/** A torch dtype. */
+const dtype = (initial: string, legal: readonly string[], about: string): Field => ({
+  ...orDefault(choice(initial, legal, about)),
+  hint: (value) => (Object.hasOwn(LONG_NAMES, String(value)) ? `write "${LONG_NAMES[String(value)]}"` : undefined),
+})
 
 const threshold = number(
   new JsonNumber('6.0'),

@@ -32,6 +32,7 @@ test.each([
   [{ tensor_types: { ffn: 'q9_k' } }, '"tensor_types" is "q9_k", expected one of f32, f16'],
   [{ tensor_types: ['ffn'] }, 'expected "REGEX=type"'],
   [{ output_tensor_type: 'q9' }, '"output_tensor_type" is "q9"'],
+  [{ type: null }, 'Unknown GGUF type null'],
   [{ pure: 'yes' }, '"pure" is "yes", expected true or false'],
   [{ imatrix: 5 }, '"imatrix" is 5, expected null or the path of a file'],
   [{ group_size: 32 }, 'there is no key "group_size"'],

@@ -96,7 +96,7 @@ export function parseConfig(stored: JsonObject): Gguf {
       hint: `its keys are ${legal.join(', ')}`,
     })
   }
-  const asked = stored.type ?? DEFAULT_TYPE
+  const asked = stored.type === undefined ? DEFAULT_TYPE : stored.type
   const type = typeof asked === 'string' ? fileTypeNamed(asked) : undefined
   if (!type)
     throw new ConfigError(unknownType(toPlain(asked)), {

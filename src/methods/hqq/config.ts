@@ -2,7 +2,7 @@
 import { ConfigError } from '../../core/errors.ts'
 import { fromPlain, isJsonObject, type Json, type JsonObject } from '../../core/json.ts'
 import { PACKINGS, type Packing } from '../../weights/packing.ts'
-import { asNumber, ConfigKeys, flag, names, number, orNull } from '../fields.ts'
+import { asNumber, ConfigKeys, flag, names, number, orDefault, orNull } from '../fields.ts'
 import { valueOfText } from '../flags.ts'
 import type { MethodFlags } from '../types.ts'
 
@@ -78,7 +78,7 @@ const KEYS = new ConfigKeys('HQQ', {
     check: (value) => (value === null || isJsonObject(value) ? value : undefined),
     fromText: valueOfText,
   },
-  offload_meta: flag(false, 'kept for the reference'),
+  offload_meta: orDefault(flag(false, 'kept for the reference')),
 })
 export const OPTIONS = KEYS.fields
 
