@@ -61,7 +61,8 @@ export async function withQuantization(
 ): Promise<OpenedModel> {
   const { method } = config
   if (source.method) return checkSameMethod(source, source.method.name, config)
-  if (blockMethod(method, config.parse()))
+  const parsed = config.parse()
+  if (blockMethod(method, parsed))
     throw new UnsupportedError(
       `${method.name} cannot quantise while loading: it works through calibration data first`,
       {
@@ -69,7 +70,7 @@ export async function withQuantization(
         hint: 'quantizePretrained(model, out, config, { calibration: { file } }), or fewbit quantize',
       },
     )
-  const loaded = method.loadFiles ? await method.loadFiles(config.parse(), open) : config.parse()
+  const loaded = method.loadFiles ? await method.loadFiles(parsed, open) : parsed
   const isView = method.container === 'gguf' && source.checkpoint.format !== 'gguf'
   const own = method.floatDtype ? await castSource(source, method.floatDtype) : source
   const target = isView ? await modelSource(await ggufView(source)) : await untiedFor(own, method, loaded)

@@ -234,7 +234,7 @@ class CpuExecutable implements Executable {
     const { pointer, int8, input } = parameter
     const text = new Uint8Array(64)
     const block = allocate(this.door, text.length)
-    const flags = [int8 !== undefined, input?.isInt8 === true].map(Number)
+    const flags = [int8 !== undefined, input?.type === 'int8'].map(Number)
     const length = this.door.kernels.fb_weight_kernel(pointer, modeOf(parameter, this.mode), 1, ...flags, block)
     this.door.read(block, text)
     this.door.kernels.fb_free(block)

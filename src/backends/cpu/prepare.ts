@@ -5,7 +5,7 @@ import { BugError } from '../../core/errors.ts'
 import { toFloat32 } from '../../core/half.ts'
 import { DECODE_TYPES, DECODE_UNIT, decodeCall, ZERO_KINDS } from '../../weights/decode-kernel.ts'
 import { FLOAT8, isFloat8 } from '../../weights/float8.ts'
-import { INPUT_TYPES, inputOf } from '../../weights/quantized-input.ts'
+import { type InputType, inputOf } from '../../weights/quantized-input.ts'
 import {
   type AdditiveScheme,
   type AffineScheme,
@@ -31,8 +31,8 @@ export interface PreparedParameter {
   readonly bytes: number
   /** LLM.int8: pointer to the row absmax [N], and the threshold. */
   readonly int8?: { readonly absmax: number; readonly threshold: number }
-  /** Its input is quantised first: the scale, and the type by its place in INPUT_TYPES. */
-  readonly input?: { readonly scale: number; readonly type: number; readonly isInt8: boolean }
+  /** Its input is quantised first, with one scale. */
+  readonly input?: { readonly scale: number; readonly type: InputType }
 }
 
 const SCHEMES = { F32: 0, F16: 1, BF16: 2, affine: 3, lookup: 4, float8: 5, additive: 6, levels: 10 } as const
@@ -159,7 +159,7 @@ class Preparation {
     const input = inputOf(this.weight.scheme)
     if (!input) return undefined
     const [scale] = toFloat32(part(this.weight, 'inputScale'))
-    return { scale, type: INPUT_TYPES.indexOf(input.type), isInt8: input.type === 'int8' }
+    return { scale, type: input.type }
   }
 
   private async rowAbsmax(): Promise<PreparedParameter['int8']> {

@@ -1,6 +1,7 @@
 // Lowered steps -> the numbers that native/kernels/engine/steps.h reads, field by field in its order.
 import { UnsupportedError } from '../../core/errors.ts'
 import type { Activation, AttentionSpec, Graph, Node } from '../../graph/types.ts'
+import { INPUT_TYPES } from '../../weights/quantized-input.ts'
 import type { Precision } from '../types.ts'
 import type { FusedStep, Lowered } from './lower.ts'
 import type { PreparedParameter } from './prepare.ts'
@@ -124,16 +125,20 @@ class Encoder {
         int8.threshold,
       ])
     }
-    const fields = parts.flatMap((part) => [
-      this.pointer(part.linear.weight),
-      this.pointer(part.linear.bias),
-      part.residual === undefined ? -1 : this.at(part.residual),
-      this.at(part.node),
-      part.linear.width,
-      modeOf(this.parameters[part.linear.weight], this.mode),
-      this.parameters[part.linear.weight].input?.scale ?? 0,
-      this.parameters[part.linear.weight].input?.type ?? 0,
-    ])
+    const fields = parts.flatMap((part) => {
+      const parameter = this.parameters[part.linear.weight]
+      const { input } = parameter
+      return [
+        this.pointer(part.linear.weight),
+        this.pointer(part.linear.bias),
+        part.residual === undefined ? -1 : this.at(part.residual),
+        this.at(part.node),
+        part.linear.width,
+        modeOf(parameter, this.mode),
+        input?.scale ?? 0,
+        input ? INPUT_TYPES.indexOf(input.type) : 0,
+      ]
+    })
     return this.step('linear', node, [this.at(x), xWidth, parts.length, ...fields])
   }
 
