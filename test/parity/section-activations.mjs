@@ -32,7 +32,7 @@ function compare(report, python, model, [weights, activations]) {
   const ours = quantized(model, ['--method', 'quanto', ...what, ...data], `${weights}-${activations}`)
   const theirs = join(work, `theirs-${weights}-${activations}`)
   const script = join(import.meta.dirname, 'quanto.py')
-  const args = [script, model, weights, 'max', TEXT, theirs, activations, CHATS, String(SAMPLES)]
+  const args = [script, model, weights, activations, CHATS, String(SAMPLES), TEXT, theirs]
   const expected = JSON.parse(run(python, args).trim().split('\n').at(-1))
   const found = quality(ours, model)
   const { scales, others } = compareScales(join(ours, 'model.safetensors'), join(theirs, 'model.safetensors'))
