@@ -1,16 +1,15 @@
 // Products of the references' own linear layers, hqq's HQQLinear and bitsandbytes' matmul_4bit, on every device and in both phases. The references
 // compute in the layer's dtype; products here are as precise as float32, so the tolerance is that dtype's.
 import { describe, expect, test } from 'vitest'
-import type { RowBatch } from '../../src/backends/types.ts'
 import { type RawTensor, TORCH_DTYPES } from '../../src/core/dtypes.ts'
 import { toFloat32 } from '../../src/core/half.ts'
 import { fromPlain, type JsonObject, type PlainObject } from '../../src/core/json.ts'
-import type { Graph } from '../../src/graph/types.ts'
 import { quantize as quantize4 } from '../../src/methods/bitsandbytes/quantize.ts'
 import { hqq } from '../../src/methods/hqq/index.ts'
 import { denseWeight, type QuantizedWeight } from '../../src/weights/weight.ts'
 import { COMPILED, openDevice } from '../support/devices.ts'
 import { fixtureJson, fixtureTensors } from '../support/fixtures.ts'
+import { linearBatch, linearGraph } from '../support/linear-model.ts'
 
 interface Product {
   readonly name: string
@@ -89,35 +88,6 @@ async function ofBitsandbytes(): Promise<Product[]> {
 
 const products = [...(await ofHqq()), ...(await ofBitsandbytes())]
 
-function graphOf(n: number, k: number, withBias: boolean): Graph {
-  return {
-    nodes: [
-      { op: 'input', index: 0, width: k },
-      { op: 'linear', x: 0, weight: 0, ...(withBias && { bias: 1 }), width: n },
-    ],
-    parameters: [
-      { path: 'w', shape: [n, k], kind: 'linear' },
-      ...(withBias ? [{ path: 'b', shape: [n], kind: 'vector' as const }] : []),
-    ],
-    ropes: [],
-    output: 1,
-    taps: {},
-    layers: 0,
-  }
-}
-
-function batchOf(x: Float32Array, rows: number, phase: RowBatch['phase']): RowBatch {
-  const order = Int32Array.from({ length: rows }, (_, r) => r)
-  return {
-    ids: new Int32Array(rows),
-    positions: new Int32Array(rows),
-    slots: order,
-    outputs: order,
-    inputs: [x],
-    phase,
-  }
-}
-
 test('both references are there, with and without bias', () => {
   expect(products).toHaveLength(23)
   expect(new Set(products.map(({ bias }) => bias === undefined)).size).toBe(2)
@@ -128,12 +98,15 @@ describe.each(COMPILED)('$name', (device) => {
     const [n, k] = weight.shape
     const backend = await openDevice(device)
     const load = async (index: number) => (index === 0 ? weight : denseWeight(bias!))
-    const model = await backend.compile(graphOf(n, k, bias !== undefined), load, { precision: 'exact', threads: 1 })
+    const model = await backend.compile(linearGraph([n, k], bias !== undefined), load, {
+      precision: 'exact',
+      threads: 1,
+    })
     const values = toFloat32(x)
     const expected = toFloat32(y)
     const largest = expected.reduce((max, v) => Math.max(max, Math.abs(v)), 0)
     for (const phase of ['decode', 'prefill'] as const) {
-      const actual = await model.run(batchOf(values, values.length / k, phase))
+      const actual = await model.run(linearBatch(values, values.length / k, phase))
       const worst = expected.findIndex((v, i) => !(Math.abs(v - actual[i]) <= largest * tolerance))
       expect({ phase, worst, actual: actual[worst] }).toEqual({ phase, worst: -1, actual: undefined })
     }

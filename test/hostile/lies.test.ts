@@ -3,10 +3,10 @@ import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { openCheckpoint } from '../../src/checkpoint/open.ts'
 import { readSafetensorsHeader, safetensorsHeader, safetensorsOrder } from '../../src/checkpoint/safetensors.ts'
-import { FewbitError } from '../../src/core/errors.ts'
 import { modelSource } from '../../src/models/source.ts'
 import { fixture } from '../support/fixtures.ts'
 import { memoryFiles, memorySource } from '../support/memory-files.ts'
+import { refusalOf } from '../support/refusal.ts'
 
 const FOLDER = 'transformers/models/llama'
 const config = JSON.parse(readFileSync(fixture(`${FOLDER}/config.json`), 'utf8')) as Record<string, unknown>
@@ -28,19 +28,7 @@ async function rewritten(change: (entries: Entry[]) => Entry[]): Promise<Uint8Ar
   return file
 }
 
-async function refusal(files: Record<string, Uint8Array | string>): Promise<FewbitError> {
-  const started = performance.now()
-  const error = await (async () => {
-    const source = await modelSource(await openCheckpoint(memoryFiles(files)))
-    for (let i = 0; i < source.graph.parameters.length; i++) await source.load(i)
-  })().then(
-    () => undefined,
-    (e: unknown) => e,
-  )
-  expect(error).toBeInstanceOf(FewbitError)
-  expect(performance.now() - started).toBeLessThan(10_000)
-  return error as FewbitError
-}
+const refusal = (files: Record<string, Uint8Array | string>) => refusalOf(files, 10_000)
 
 test.each([
   ['a billion layers', { num_hidden_layers: 1_000_000_000 }],

@@ -2,13 +2,13 @@
 // decoded weight in float64.
 import { describe, expect, test } from 'vitest'
 import { linear } from '../../src/backends/reference/ops.ts'
-import type { Precision, RowBatch } from '../../src/backends/types.ts'
+import type { Precision } from '../../src/backends/types.ts'
 import { rawTensor } from '../../src/core/dtypes.ts'
 import { fromFloat32 } from '../../src/core/half.ts'
-import type { Graph } from '../../src/graph/types.ts'
 import type { AdditiveScheme } from '../../src/weights/scheme.ts'
 import { decode, type QuantizedWeight } from '../../src/weights/weight.ts'
 import { COMPILED, openDevice } from '../support/devices.ts'
+import { linearBatch, linearGraph } from '../support/linear-model.ts'
 import { largestDifference, span } from '../support/tensors.ts'
 
 const ROWS = 3
@@ -65,32 +65,6 @@ const CASES: readonly (readonly [string, readonly [number, number], Omit<Additiv
 /** Of the span of the outputs. Exact: float32 sums. int16 tables: a step is 1/2048 of the largest product of a block. */
 const TOLERANCE: Readonly<Record<Precision, number>> = { exact: 1e-6, fast: 1e-6, fastest: 2e-3 }
 
-function graphOf([n, k]: readonly [number, number]): Graph {
-  return {
-    nodes: [
-      { op: 'input', index: 0, width: k },
-      { op: 'linear', x: 0, weight: 0, width: n },
-    ],
-    parameters: [{ path: 'w', shape: [n, k], kind: 'linear' }],
-    ropes: [],
-    output: 1,
-    taps: {},
-    layers: 0,
-  }
-}
-
-function batchOf(x: Float32Array, rows: number, phase: RowBatch['phase']): RowBatch {
-  const order = Int32Array.from({ length: rows }, (_, r) => r)
-  return {
-    ids: new Int32Array(rows),
-    positions: new Int32Array(rows),
-    slots: order,
-    outputs: order,
-    inputs: [x],
-    phase,
-  }
-}
-
 describe.each(COMPILED)('$name', (device) => {
   test.each(CASES)('%s', async (_name, shape, scheme) => {
     const [n, k] = shape
@@ -100,13 +74,13 @@ describe.each(COMPILED)('$name', (device) => {
     const expected = linear(x, ROWS, decode(weight), n, k, undefined)
     const backend = await openDevice(device)
     for (const precision of ['exact', 'fast', 'fastest'] as const) {
-      const model = await backend.compile(graphOf(shape), async () => weight, { precision, threads: 2 })
+      const model = await backend.compile(linearGraph(shape), async () => weight, { precision, threads: 2 })
       for (const phase of ['decode', 'prefill'] as const) {
-        const all = (await model.run(batchOf(x, ROWS, phase))).slice()
+        const all = (await model.run(linearBatch(x, ROWS, phase))).slice()
         const { difference } = largestDifference(all, expected)
         expect(difference / span(expected), `${precision}, ${phase}`).toBeLessThan(TOLERANCE[precision])
         if (phase === 'prefill') continue
-        const last = await model.run(batchOf(x.slice((ROWS - 1) * k), 1, phase))
+        const last = await model.run(linearBatch(x.slice((ROWS - 1) * k), 1, phase))
         expect(last.slice(), 'a row alone').toEqual(all.slice((ROWS - 1) * n))
       }
       model.dispose()
