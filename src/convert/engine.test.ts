@@ -101,6 +101,21 @@ describe.each([
     expect(bytes).toEqual({ 'q.b': [2, 3, 4, 5, 6, 7], c: [7, 7, 7, 7, 7], empty: [], 'q.a': [1, 2, 3, 4, 5, 6] })
   })
 
+  test('an interruption inside a job says how to go on too', async () => {
+    const stop = new AbortController()
+    const job = computes('b', 2, 2, [])
+    const deep: ComputeJob = {
+      ...job,
+      run: async () => {
+        stop.abort()
+        throw stop.signal.reason
+      },
+    }
+    const store = await open(out)
+    const interrupted = convert([deep], sinkFor(store, [deep]), store, { name: 'test', key: 'k', signal: stop.signal })
+    await expect(interrupted).rejects.toMatchObject({ hint: expect.stringContaining('same command again') })
+  })
+
   test('an interrupted run goes on where it stopped, and a damaged tensor is made again', async () => {
     const log: string[] = []
     const jobs = [copies('a', filled(9, 1), log), computes('b', 2, 2, log), copies('c', filled(9, 3), log)]

@@ -52,16 +52,18 @@ export async function convert(
   options: ConvertOptions,
 ): Promise<ConvertResult> {
   const journal = await output.journal(options.key)
+  const run = new Run(jobs, sink, output, journal, options)
   try {
     if (journal.discarded)
       options.onEvent?.({
         event: 'warning',
         message: `"${output.partial}" held partial data of other work: starting anew`,
       })
-    return await new Run(jobs, sink, output, journal, options).all()
+    return await run.all()
   } catch (e) {
     await sink.close().catch(() => undefined) // the first error is the one to report
     await output.release()
+    if (e === options.signal?.reason) run.checkSignal() // thrown deep inside a job: the engine knows how to go on
     throw e
   }
 }
@@ -162,7 +164,8 @@ class Run {
     })
   }
 
-  private checkSignal(): void {
+  /** Throws InterruptedError, which says how to go on, where the signal is aborted. */
+  checkSignal(): void {
     if (!this.options.signal?.aborted) return
     throw new InterruptedError(`Interrupted while writing "${this.output.name}"`, {
       file: this.output.name,
