@@ -2,8 +2,8 @@
 import { openBackend, openQuantizers } from '../backends/index.ts'
 import type { Executable, Precision } from '../backends/types.ts'
 import type { WorkOptions } from '../core/events.ts'
+import type { ModelConfig } from '../models/model-config.ts'
 import type { ModelSource } from '../models/source.ts'
-import type { ModelConfig } from '../models/types.ts'
 
 export interface PrepareOptions extends WorkOptions {
   readonly device: string

@@ -3,12 +3,19 @@ import { ConfigError } from '../core/errors.ts'
 import { beamSearch } from './beam.ts'
 import { type GenerationConfig, resolveSettings } from './config.ts'
 import { type Limit, limitOf } from './limits.ts'
-import { type Processor, processorsOf } from './processors.ts'
+import { processorsOf } from './processors.ts'
 import { anySeed, randomFrom } from './random.ts'
 import { argmax, probabilities, survivors } from './select.ts'
 import { Sequences } from './sequences.ts'
 import { stopCondition } from './stop-strings.ts'
-import type { FinishReason, GeneratedSequence, GenerateOptions, GenerationModel, StreamPiece } from './types.ts'
+import type {
+  FinishReason,
+  GeneratedSequence,
+  GenerateOptions,
+  GenerationModel,
+  Processor,
+  StreamPiece,
+} from './types.ts'
 
 /** One sequence while it grows. */
 interface Row {

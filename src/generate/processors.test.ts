@@ -2,8 +2,9 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { fixtureJson } from '../../test/support/fixtures.ts'
 import { type FixtureTensor, fixtureTensors } from '../../test/support/tensors.ts'
 import { readGenerationConfig, resolveSettings } from './config.ts'
-import { type Processor, processorsOf } from './processors.ts'
+import { processorsOf } from './processors.ts'
 import { probabilities } from './select.ts'
+import type { Processor } from './types.ts'
 
 interface Cases {
   readonly prompt_length: number

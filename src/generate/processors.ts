@@ -2,13 +2,8 @@
 // A processor works in place on one row of float32 scores; a setting with a neutral value has no processor.
 import type { GenerationConfig } from './config.ts'
 import { logSumExp } from './select.ts'
+import type { Processor } from './types.ts'
 import { warpers } from './warpers.ts'
-
-/** `ids`: prompt and new tokens of the row so far, without padding. */
-export interface Processor {
-  readonly name: string
-  apply(ids: readonly number[], scores: Float32Array): void
-}
 
 /** Where a row stands. Lengths count tokens of `ids`. */
 export interface Limits {

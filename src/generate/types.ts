@@ -44,3 +44,9 @@ export interface StreamPiece {
   /** With the last piece. */
   readonly finish?: FinishReason
 }
+
+/** Changes one row of float32 scores in place. `ids`: prompt and new tokens of the row so far, without padding. */
+export interface Processor {
+  readonly name: string
+  apply(ids: readonly number[], scores: Float32Array): void
+}

@@ -1,7 +1,7 @@
 // Sampling filters: each drops unlikely tokens (score -Infinity) by the probabilities over what is still in.
 import type { GenerationConfig } from './config.ts'
-import type { Processor } from './processors.ts'
 import { largest, probabilities, survivors } from './select.ts'
+import type { Processor } from './types.ts'
 
 type Filter = (scores: Float32Array) => void
 

@@ -12,7 +12,8 @@ import { phi3 } from './families/phi3.ts'
 import { qwen2 } from './families/qwen2.ts'
 import { qwen3 } from './families/qwen3.ts'
 import { smollm3 } from './families/smollm3.ts'
-import type { ModelConfig, ModelFamily } from './types.ts'
+import type { ModelConfig } from './model-config.ts'
+import type { ModelFamily } from './types.ts'
 
 const families: ModelFamily[] = [
   llama,

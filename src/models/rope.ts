@@ -2,7 +2,7 @@
 // modeling_rope_utils.py (default, linear, dynamic, llama3, yarn, longrope), and ggml's per-frequency factors.
 import type { GraphBuilder } from '../graph/builder.ts'
 import type { RopeSpec } from '../graph/types.ts'
-import type { RopeConfig, RopeOf } from './types.ts'
+import type { RopeConfig, RopeOf } from './model-config.ts'
 
 const { fround } = Math
 

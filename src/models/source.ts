@@ -18,10 +18,11 @@ import { denseWeight, type QuantizedWeight } from '../weights/weight.ts'
 import { familyOf, isModelType, MODEL_FAMILIES } from './auto.ts'
 import { resolveTie, withPrefixes } from './canonical.ts'
 import { configFromGguf, familyOfGguf } from './gguf/config.ts'
+import type { ModelConfig } from './model-config.ts'
 import { nameTable, type PlannedParameter, planParameters, surplusWarning } from './parameters.ts'
 import { methodOfFolder, methodOfGguf, type StoredMethod } from './quantization-config.ts'
 import { textPart } from './text-part.ts'
-import { HEAD, type ModelConfig, type ModelFamily } from './types.ts'
+import { HEAD, type ModelFamily } from './types.ts'
 
 export interface ModelSource {
   /** Its tensors under the names of the family's table: a missing prefix is added, a tied pair is one tensor. */

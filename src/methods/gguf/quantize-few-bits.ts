@@ -2,7 +2,7 @@
 import { f16Bits } from '../../core/half.ts'
 import { packTq1, packTq2 } from '../../weights/superblock/few-bits.ts'
 import { putHalf } from '../../weights/superblock/fields.ts'
-import type { BlockQuantizer } from './quantize-superblocks.ts'
+import type { BlockQuantizer } from './block-quantizer.ts'
 import { clamp, roundHalfAway } from './rounding.ts'
 
 const { fround, abs } = Math

@@ -2,7 +2,7 @@
 import { f16Bits } from '../../core/half.ts'
 import { putHalf } from '../../weights/superblock/fields.ts'
 import { E2M1_VALUES, e8m0Half, IQ4_VALUES, packNibbles, ue4m3 } from '../../weights/superblock/four-bits.ts'
-import type { BlockQuantizer } from './quantize-superblocks.ts'
+import type { BlockQuantizer } from './block-quantizer.ts'
 import { clamp, GROUP_EPSILON, nearestInt } from './rounding.ts'
 
 const { fround, abs, sqrt } = Math

@@ -2,7 +2,7 @@
 // 6-bit scales and minima) and Q6_K (16 groups, int8 scales), as ggml's quantize_row_*_ref and, with importance weights, quantize_row_*_impl. The last rounding of codes uses the half-rounded scales.
 import { f16Bits, fromF16Bits } from '../../core/half.ts'
 import { packQ2, packQ3, packQ6, packQ45 } from '../../weights/superblock/k.ts'
-import type { BlockQuantizer } from './quantize-superblocks.ts'
+import type { BlockQuantizer } from './block-quantizer.ts'
 import { clamp, GROUP_EPSILON, nearestInt } from './rounding.ts'
 import { type Group, refineSymmetric, type Sweep, searchAsymmetric, searchPositive, searchSymmetric } from './search.ts'
 

@@ -1,14 +1,12 @@
 // The quantiser of each type whose blocks are kept as they are in the file: block by block, for no sum crosses one.
 import { BugError } from '../../core/errors.ts'
 import { SUPERBLOCKS, type SuperblockType, superblockBytes } from '../../weights/superblock/index.ts'
+import type { BlockQuantizer } from './block-quantizer.ts'
 import { quantizeQ10, quantizeQ20, quantizeTq1, quantizeTq2 } from './quantize-few-bits.ts'
 import { quantizeIq4Nl, quantizeIq4Xs, quantizeMxfp4, quantizeNvfp4 } from './quantize-four-bits.ts'
 import { gridQuantizer } from './quantize-grid.ts'
 import { quantizeIq1m, quantizeIq1s } from './quantize-iq1.ts'
 import { quantizeQ2K, quantizeQ3K, quantizeQ4K, quantizeQ5K, quantizeQ6K } from './quantize-k.ts'
-
-/** Writes the values x of one block to `block`, which is zero-filled. `importance`: one weight a value, or absent. */
-export type BlockQuantizer = (x: Float32Array, block: Uint8Array, importance?: Float32Array) => void
 
 /** Types that can be read and are not here cannot be written. */
 export const BLOCK_QUANTIZERS: Readonly<Partial<Record<SuperblockType, BlockQuantizer>>> = {

@@ -5,7 +5,7 @@ import { FIXTURES } from '../../../test/support/tensors.ts'
 import { ConfigError, UnsupportedError } from '../../core/errors.ts'
 import { fromPlain, type JsonObject, type PlainObject } from '../../core/json.ts'
 import { familyOf, MODEL_FAMILIES } from '../auto.ts'
-import type { RopeConfig } from '../types.ts'
+import type { RopeConfig } from '../model-config.ts'
 import type { DecoderConfig } from './types.ts'
 
 /** The families of this decoder. */

@@ -2,7 +2,7 @@
 import { ConfigError, UnsupportedError } from '../../core/errors.ts'
 import { type JsonObject, type PlainObject, toPlain } from '../../core/json.ts'
 import type { Activation } from '../../graph/types.ts'
-import type { RopeConfig } from '../types.ts'
+import type { RopeConfig } from '../model-config.ts'
 import { ConfigFields } from './fields.ts'
 import { parseRope } from './rope-config.ts'
 import type { DecoderConfig, Placement } from './types.ts'

@@ -1,7 +1,7 @@
 // rope_parameters (transformers 5) or rope_scaling + rope_theta (older) -> RopeConfig. Precedence: inside the object, top level, default.
 import { ConfigError, UnsupportedError } from '../../core/errors.ts'
 import type { PlainObject } from '../../core/json.ts'
-import type { RopeConfig } from '../types.ts'
+import type { RopeConfig } from '../model-config.ts'
 import { ConfigFields } from './fields.ts'
 
 /** Spellings of rope_type; `su` is what early Phi-3 files call longrope. */

@@ -1,6 +1,6 @@
 // The config of the gated decoders: what config.json says in any spelling, every default resolved.
 import type { Activation } from '../../graph/types.ts'
-import type { ModelConfig, RopeConfig } from '../types.ts'
+import type { ModelConfig, RopeConfig } from '../model-config.ts'
 
 /**
  * Where the norms of a layer stand, x being the residual:

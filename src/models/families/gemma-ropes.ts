@@ -4,7 +4,7 @@ import type { RopeSizes } from '../decoder/config.ts'
 import { ConfigFields } from '../decoder/fields.ts'
 import { parseRope } from '../decoder/rope-config.ts'
 import { layerKinds } from '../decoder/windows.ts'
-import type { RopeConfig } from '../types.ts'
+import type { RopeConfig } from '../model-config.ts'
 
 const GLOBAL_THETA = 1e6
 const LOCAL_THETA = 1e4

@@ -3,7 +3,7 @@ import { decoderFamily } from '../decoder/index.ts'
 import { onEveryLayer } from '../decoder/windows.ts'
 import type { GgufHeader } from '../gguf/profile.ts'
 import { longropeParameters } from '../gguf/rope-factors.ts'
-import type { RopeConfig, RopeOf } from '../types.ts'
+import type { RopeConfig, RopeOf } from '../model-config.ts'
 
 /** Phi-3, 3.5 and 4-mini: q, k and v are one linear, gate and up another; part of a head may be rotated, by longrope. */
 export const phi3 = decoderFamily({

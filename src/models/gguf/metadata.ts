@@ -2,7 +2,7 @@
 // tokenizer's follow. What it reads from a README.md is left out (`modelCardWarning` says so).
 import { type GgufValue, ggufF32, ggufI32, ggufString, ggufU32 } from '../../checkpoint/gguf/metadata.ts'
 import { JsonNumber, type JsonObject } from '../../core/json.ts'
-import type { ModelConfig } from '../types.ts'
+import type { ModelConfig } from '../model-config.ts'
 import { type ModelId, parseModelId, sizeLabel } from './model-id.ts'
 import { ArchitectureKeys, type GgufProfile } from './profile.ts'
 

@@ -2,7 +2,7 @@
 import { type GgufKeys, type GgufValue, ggufF32, ggufString, ggufU32 } from '../../checkpoint/gguf/metadata.ts'
 import type { Checkpoint } from '../../checkpoint/types.ts'
 import type { JsonObject, PlainObject } from '../../core/json.ts'
-import type { ModelConfig } from '../types.ts'
+import type { ModelConfig } from '../model-config.ts'
 
 /** A file as a family reads it: keys below the architecture's name, and the tensor table. */
 export interface GgufHeader {

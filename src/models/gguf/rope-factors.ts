@@ -4,8 +4,8 @@ import type { DType } from '../../core/dtypes.ts'
 import { FileError, UnsupportedError } from '../../core/errors.ts'
 import { toFloat32 } from '../../core/half.ts'
 import type { PlainObject } from '../../core/json.ts'
+import type { RopeConfig, RopeOf } from '../model-config.ts'
 import { llama3Keep, plainFrequencies } from '../rope.ts'
-import type { RopeConfig, RopeOf } from '../types.ts'
 import type { GeneratedTensor } from './profile.ts'
 
 const { fround } = Math

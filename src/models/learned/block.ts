@@ -2,7 +2,7 @@
 import type { GraphBuilder, Value } from '../../graph/builder.ts'
 import type { Activation } from '../../graph/types.ts'
 import type { ArchitectureKeys } from '../gguf/profile.ts'
-import type { ModelConfig } from '../types.ts'
+import type { ModelConfig } from '../model-config.ts'
 
 export interface LearnedConfig extends ModelConfig {
   readonly intermediateSize: number
