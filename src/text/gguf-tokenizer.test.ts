@@ -76,7 +76,7 @@ describe('a byte-level tokenizer through GGUF and back', () => {
     const source = { architecture: 'llama', config: {}, tokenizerConfig: config, tokenizerJson: original.json }
     const { metadata, warnings } = await ggufTokenizer(source)
     expect(metadata.get('tokenizer.ggml.pre')).toEqual({ type: 'string', value: pre })
-    expect(warnings).toEqual([expect.stringContaining(`"${pre}" splits as its tokenizer.json does`)])
+    expect(warnings).toEqual([]) // the same rule, so nothing is lost
     const copy = tokenizerFromGguf(metadata, 'x.gguf')
     const { cases, decode_cases } = readExpected(kind)
     const encoded = cases.map((c) => copy.encode(c.text, { addSpecialTokens: false }))

@@ -113,21 +113,15 @@ function canonical(step: StepJson | null): string {
 }
 
 /**
- * The name for `tokenizer.ggml.pre`: by the hash of the ids of the identifying text; else by the same splitting rule, else `default`,
- * both with a warning.
+ * The name for `tokenizer.ggml.pre`: by the hash of the ids of the identifying text, else by the same splitting rule; else
+ * `default`, with a warning.
  */
 export function preTokenizerName(hash: string, preTokenizer: StepJson | null): { name: string; warning?: string } {
   const known = preTokenizerHashes.get(hash)
   if (known !== undefined) return { name: known }
   const wanted = canonical(preTokenizer)
   const same = RULES.find(([, { steps }]) => canonical(steps) === wanted)
-  if (same) {
-    const name = same[0].split(' ')[0]
-    return {
-      name,
-      warning: `The vocabulary is in no table of pre-tokenizers: "${name}" splits as its tokenizer.json does`,
-    }
-  }
+  if (same) return { name: same[0].split(' ')[0] }
   const warning =
     'The vocabulary is in no table of pre-tokenizers and splits as none of the known ones: "default" is written, which may split otherwise'
   return { name: 'default', warning }

@@ -47,6 +47,15 @@ test('every command has --help with its examples', () => {
   }
 })
 
+test('explain says what every tensor becomes', () => {
+  const { stdout } = fewbit(['explain', 'embedded', '--method', 'gguf', '--type', 'q4_k_m', '--json'], { cwd })
+  const result = events(stdout).at(-1) as unknown as { tensors: { name: string; becomes: string }[] }
+  const types = new Map(result.tensors.map((t) => [t.name, t.becomes]))
+  expect(types.get('token_embd.weight')).toBe('Q6_K')
+  expect(types.get('blk.0.attn_norm.weight')).toBe('F32')
+  expect(types.get('blk.0.attn_q.weight')).toBe('Q4_K')
+})
+
 describe('a wrong command line is exit code 2', () => {
   for (const args of [
     ['frobnicate'],

@@ -4,7 +4,7 @@ import { command } from '../command.ts'
 import { machineName } from '../machine.ts'
 import { measureSpeed } from '../measure.ts'
 import { PRECISION_OPTIONS, precisionOf, RUN_OPTIONS, wholeNumber } from '../options.ts'
-import { formatBytes } from '../progress.ts'
+import { counted, formatBytes } from '../progress.ts'
 import { deviceOf, openSource } from '../session.ts'
 
 export default command({
@@ -60,7 +60,7 @@ export default command({
       [
         `prompt ${options.prompt}: ${speed.prefillTokensPerSecond.toFixed(1)} tok/s   decode ${options.tokens}: ${speed.decodeTokensPerSecond.toFixed(1)} tok/s`,
         `load ${(loadMs / 1000).toFixed(2)} s   weights ${formatBytes(weightBytes)}   peak memory ${formatBytes(peakMemoryBytes)}`,
-        `${device}, ${threads} threads; ${machineName()}`,
+        `${device}, ${counted(threads, 'thread')}; ${machineName()}`,
       ].join('\n'),
     )
   },

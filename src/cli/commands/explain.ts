@@ -1,6 +1,6 @@
 // `fewbit explain MODEL [--method M]`: what would be quantised, what not and why, before any tensor is read; `--plan` prints the steps.
 
-import { describeJob } from '../../convert/plan.ts'
+import { describeJob, type Job, outputsOf } from '../../convert/plan.ts'
 import { toPlain } from '../../core/json.ts'
 import { compilePlan, printPlan } from '../../graph/plan.ts'
 import { planQuantize } from '../../quantize/quantize.ts'
@@ -9,6 +9,12 @@ import { formatBytes } from '../progress.ts'
 import { openSource } from '../session.ts'
 import { table } from '../table.ts'
 import { METHOD_OPTIONS, parsedMethod, quantizeOptions } from './quantize.ts'
+
+/** Types of the stored tensors that a job writes. */
+function becomes(job: Job | undefined): string {
+  const outputs = job && outputsOf(job)
+  return outputs ? [...new Set(outputs.map((o) => o.dtype))].join(' + ') : ''
+}
 
 export default command({
   summary: 'what quantising or running would do, before a byte is read',
@@ -37,16 +43,23 @@ export default command({
       const { method, stored, config } = await parsedMethod(options, unknown)
       const work = await planQuantize(source, method, config, await quantizeOptions(source, method, options))
       for (const message of work.warnings) output.event({ event: 'warning', message })
+      const jobs = new Map(work.jobs.map((job) => [job.name, job]))
       const tensors = work.infos.map((info, i) => {
         const step = work.plan.tensors[i]
         const note = step.action === 'quantize' ? (step.note ?? '') : (step.reason ?? '')
-        return { name: info.name, shape: info.shape, dtype: info.dtype, action: step.action, note }
+        return {
+          name: info.name,
+          shape: info.shape,
+          dtype: info.dtype,
+          action: step.action,
+          becomes: becomes(jobs.get(info.name)),
+          note,
+        }
       })
-      const jobs = work.jobs.map(describeJob)
-      const rows = tensors.map((t) => [t.name, `[${t.shape.join(', ')}]`, t.dtype, t.action, t.note])
+      const rows = tensors.map((t) => [t.name, `[${t.shape.join(', ')}]`, t.dtype, t.action, t.becomes, t.note])
       output.result(
-        { method: method.name, config: toPlain(stored), tensors, jobs },
-        options.jobs ? jobs.join('\n') : table(['tensor', 'shape', 'dtype', 'action', ''], rows),
+        { method: method.name, config: toPlain(stored), tensors, jobs: work.jobs.map(describeJob) },
+        table(['tensor', 'shape', 'dtype', 'action', 'becomes', ''], rows),
       )
     }
     await source.checkpoint.close()

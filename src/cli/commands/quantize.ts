@@ -15,7 +15,7 @@ import { CALIBRATION_OPTIONS, calibrationRequest } from '../calibration.ts'
 import { command, type UndeclaredFlags } from '../command.ts'
 import { asUsage, byteSize, number, RUN_OPTIONS } from '../options.ts'
 import { modelPath } from '../paths.ts'
-import { formatBytes, formatSeconds } from '../progress.ts'
+import { counted, formatBytes, formatSeconds } from '../progress.ts'
 import { deviceOf, openSource } from '../session.ts'
 
 /** Reads `--config`: a file, or JSON text. */
@@ -106,17 +106,18 @@ export async function quantizeOptions(
   }
 }
 
-/** What a result says to people; `quantizes`: what stays float is worth a word. */
+/** What a result says to people; `quantizes`: what is kept is worth a word. */
 export function describeResult(result: QuantizeResult, out: string, quantizes = true): string {
   const reasons = new Map<string, string[]>()
   for (const { name, reason } of result.skipped) reasons.set(reason, [...(reasons.get(reason) ?? []), name])
   const seconds = formatSeconds(result.elapsedMs / 1000)
   if (!quantizes) return `${out}: ${formatBytes(result.sizeBytes)}, written in ${seconds}`
   const skipped = [...reasons].map(
-    ([reason, names]) => `  left float: ${names.length === 1 ? names[0] : `${names.length} tensors`} (${reason})`,
+    ([reason, names]) =>
+      `  kept as it is: ${names.length === 1 ? names[0] : counted(names.length, 'tensor')} (${reason})`,
   )
   return [
-    `${out}: ${formatBytes(result.sizeBytes)}, ${result.bitsPerWeight.toFixed(2)} bits a weight, ${result.quantized} tensors quantised in ${seconds}`,
+    `${out}: ${formatBytes(result.sizeBytes)}, ${result.bitsPerWeight.toFixed(2)} bits a weight, ${counted(result.quantized, 'tensor')} quantised in ${seconds}`,
     ...skipped,
   ].join('\n')
 }

@@ -1,5 +1,5 @@
 // The report: one self-contained page (no script needed, no network), readable on a phone, in print, dark and light.
-import { formatBytes, formatSeconds } from '../progress.ts'
+import { counted, formatBytes, formatSeconds } from '../progress.ts'
 import { bars, escapeHtml, scatter } from './charts.ts'
 import type { Comparison, ComparisonRow } from './types.ts'
 
@@ -114,7 +114,7 @@ export function reportHtml(comparison: Comparison): string {
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>${escapeHtml(comparison.model)}: quantisation compared</title><style>${STYLE}</style></head>
 <body><header><h1>${escapeHtml(comparison.model)}, quantised ${comparison.rows.length - 1} ways</h1>
-<p class="soft">Measured ${escapeHtml(comparison.date)} on ${escapeHtml(comparison.machine)}; ${escapeHtml(comparison.device)}, ${comparison.threads} thread${comparison.threads === 1 ? '' : 's'}; ${comparison.tokens.toLocaleString('en')} predictions on ${escapeHtml(comparison.text)}.</p></header>
+<p class="soft">Measured ${escapeHtml(comparison.date)} on ${escapeHtml(comparison.machine)}; ${escapeHtml(comparison.device)}, ${counted(comparison.threads, 'thread')}; ${comparison.tokens.toLocaleString('en')} predictions on ${escapeHtml(comparison.text)}.</p></header>
 ${facts(comparison)}
 <section><h2>All figures</h2>${htmlTable(comparison)}</section>
 ${points.length > 0 ? `<section><h2>Size against quality</h2><p class="soft">Lower left is better: smaller, and closer to the float model.</p><div class="key">${key}</div>${scatter(points, { title: 'size, MB', format: (v) => String(v) }, { title: 'KL to float, nats', format: (v) => (v >= 0.001 ? String(Number(v.toPrecision(1))) : v.toExponential(0)) }, 'Size against KL divergence')}</section>` : ''}
