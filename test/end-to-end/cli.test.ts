@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { COMMANDS } from '../../src/cli/commands.ts'
-import { ensureBuilt, events, fewbit, interrupted } from '../support/cli.ts'
+import { emptyProgramMs, ensureBuilt, events, fewbit, interrupted } from '../support/cli.ts'
 
 const cwd = mkdtempSync(join(tmpdir(), 'fewbit-cli-'))
 beforeAll(ensureBuilt, 60_000)
@@ -24,7 +24,7 @@ const specs = await Promise.all(
 describe('every example runs', () => {
   for (const [, , spec] of specs) {
     for (const line of spec.examples) {
-      test(line, { timeout: 120_000 }, () => {
+      test(line, { timeout: 300_000 }, () => {
         const { args, input } = parseExample(line)
         const { status, stderr, stdout } = fewbit(args, { cwd, input })
         expect(stderr).not.toContain('error:')
@@ -133,7 +133,8 @@ test('a quantised model is not quantised again', () => {
 test('Ctrl-C ends within a second with 130 and leaves nothing under the final name', async () => {
   const { code, endedAfterMs } = await interrupted(['demo', '-o', 'stopped', '--windows', '100'], cwd, 1500)
   expect(code).toBe(130)
-  expect(endedAfterMs).toBeLessThan(1000)
+  // A second, and on a loaded machine as much longer as a program that does nothing takes there.
+  expect(endedAfterMs).toBeLessThan(1000 + 5 * emptyProgramMs())
   expect(existsSync(join(cwd, 'stopped', 'report.html'))).toBe(false)
 })
 

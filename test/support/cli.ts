@@ -34,9 +34,16 @@ export function fewbit(
     input: options.input ?? '',
     encoding: 'utf8',
     env: { ...process.env, NO_COLOR: '1', ...options.env },
-    timeout: options.timeoutMs ?? 110_000,
+    timeout: options.timeoutMs ?? 280_000,
   })
   return { status, stdout, stderr }
+}
+
+/** How long Node takes to start and end here and now. */
+export function emptyProgramMs(): number {
+  const started = performance.now()
+  spawnSync(process.execPath, ['-e', ''])
+  return performance.now() - started
 }
 
 /** The events of `--json` output. */
