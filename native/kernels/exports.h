@@ -84,6 +84,8 @@
   FB_UNITS(fb_bnb_int8)                         \
   FB_STEPS(fb_aqlm)                             \
   FB_UNITS(fb_second_moment)                    \
+  FB_UNITS(fb_error_moment)                     \
+  FB_STEPS(fb_aqlm_target)                      \
   FB_STEPS(fb_hqq)                              \
   FB_STEPS(fb_quanto_shift)                     \
   FB_UNITS(fb_awq_requantize)                   \

@@ -53,6 +53,8 @@ export class BlockSession<C, S> {
   /** The layer whose inputs are at hand, and those. */
   private at = 0
   private inputs: Activations | undefined
+  /** Those of the original model, where the method needs them; before the first block the same. */
+  private originals: Activations | undefined
   private open: Open | undefined
   /** Results of the open block. */
   private readonly results = new Map<string, QuantizedWeight>()
@@ -93,6 +95,7 @@ export class BlockSession<C, S> {
     if (this.open?.layer === layer) return
     if (layer < this.at) throw new BugError(`Block ${layer} was asked for after block ${this.at}`, { layer })
     this.inputs ??= await this.embed()
+    if (this.method.needsOriginals) this.originals ??= this.inputs
     for (; this.at < layer; this.at++) await this.leave()
     this.first ??= layer
     this.open = await this.begin(layer)
@@ -106,7 +109,8 @@ export class BlockSession<C, S> {
 
   private async blockAt(layer: number): Promise<SessionBlock<S>> {
     const finished = await this.finishedOf(layer)
-    return new SessionBlock<S>(layer, this.pieces, this.inputs!, finished, this.model, this.options, (share, fields) =>
+    const values = { inputs: this.inputs!, originals: this.originals }
+    return new SessionBlock<S>(layer, this.pieces, values, finished, this.model, this.options, (share, fields) =>
       this.progress(layer + share, layer, fields ?? {}),
     )
   }
@@ -130,10 +134,18 @@ export class BlockSession<C, S> {
     const recorded = async () =>
       (await block.record({ to: [block.output], weights: feeds === 'quantized' ? weights : undefined }))[0]
     const next = returned ?? (await recorded())
+    const originals = this.originals && (await this.recordOriginals(block))
     await this.inputs!.release()
+    await this.originals?.release()
     this.inputs = next
+    this.originals = originals
     this.open = undefined
     this.results.clear()
+  }
+
+  private async recordOriginals(block: Pick<SessionBlock<S>, 'input' | 'output' | 'record'>): Promise<Activations> {
+    const from = new Map([[block.input, this.originals!]])
+    return (await block.record({ from, to: [block.output] }))[0]
   }
 
   /** What is left of the generator: its clean-up, or tensors that nobody asked for. */
@@ -185,6 +197,7 @@ class SessionBlock<S> implements CalibrationBlock<S> {
   readonly tensors: readonly BlockTensor<S>[]
   readonly finished: ReadonlyMap<string, QuantizedWeight>
   readonly inputs: Activations
+  readonly originals: Activations | undefined
   readonly length: number
   readonly memoryBytes: number
   readonly kernels: QuantizerKernels | undefined
@@ -197,7 +210,7 @@ class SessionBlock<S> implements CalibrationBlock<S> {
   constructor(
     layer: number,
     pieces: readonly Piece[],
-    inputs: Activations,
+    { inputs, originals }: Pick<CalibrationBlock<S>, 'inputs' | 'originals'>,
     finished: ReadonlyMap<string, QuantizedWeight>,
     model: SessionModel<S>,
     options: SessionOptions,
@@ -212,6 +225,7 @@ class SessionBlock<S> implements CalibrationBlock<S> {
     this.tensors = graph.parameters.flatMap(({ path }) => model.tensors.get(path) ?? [])
     this.finished = finished
     this.inputs = inputs
+    this.originals = originals
     this.length = options.runner.length
     this.memoryBytes = options.runner.options.pool.memoryBytes
     this.kernels = options.kernels

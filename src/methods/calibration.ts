@@ -53,6 +53,8 @@ export interface CalibrationBlock<S = unknown> {
   readonly finished: ReadonlyMap<string, QuantizedWeight>
   /** What comes into the block. */
   readonly inputs: Activations
+  /** What comes into it in the original model, where the method compares with that. */
+  readonly originals?: Activations
   /** Tokens of a sequence: a batch of values holds whole sequences, one after another. */
   readonly length: number
   /** Budget for values that are kept (`--memory`); what a method keeps of its own should be a small part. */
@@ -99,6 +101,8 @@ export interface BlockMethod<C = unknown, S = unknown> {
   isNeeded?(config: C): boolean
   /** What the next block sees: the outputs of the original block, of the block as it was quantised, or what `quantize` returns. */
   readonly feeds: 'original' | 'quantized' | 'returned'
+  /** Each block is also given what the original model has there. */
+  readonly needsOriginals?: boolean
   /** Rows of a batch, at about this number. Default: what suits the kernels. */
   readonly batchRows?: number
   /** What the config says of the search and no file stores; with the data it decides the result, for resuming. */

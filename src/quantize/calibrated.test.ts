@@ -21,16 +21,23 @@ import { quantizeModel } from './quantize.ts'
 const folder = await mkdtemp(join(tmpdir(), 'fewbit-blocks-'))
 afterAll(() => rm(folder, { recursive: true, force: true }))
 
-/** `rows` block by block: norms are doubled, and what each block saw is noted. */
-function blockRows(feeds: BlockMethod['feeds'], seen: Map<number, number[]>, stopAfter = Infinity) {
+/** `rows` block by block: norms are doubled, and what each block saw is noted; of the original model where that is asked for. */
+function blockRows(
+  feeds: BlockMethod['feeds'],
+  seen: Map<number, number[]>,
+  stopAfter = Infinity,
+  needsOriginals = false,
+) {
   let given = 0
   const block: BlockMethod<Record<string, never>, null> = {
     data: () => ({ cut: 'joined', length: 8 }),
     feeds,
+    needsOriginals,
     async *quantize(b) {
       const sums: number[] = []
       const linears = b.graph.nodes.filter((node) => node.op === 'linear')
-      await b.run({ to: linears.map((node) => node.x) }, (values) => {
+      const from = new Map([[b.input, b.originals ?? b.inputs]])
+      await b.run({ from, to: linears.map((node) => node.x) }, (values) => {
         for (const value of values) sums.push(value.reduce((sum, x) => sum + Math.abs(x), 0))
       })
       seen.set(b.layer, sums)
@@ -99,6 +106,17 @@ test('a second block sees the first as it was, as it became, or what it returned
   const returned = new Map<number, number[]>()
   await quantize(blockRows('returned', returned), 'returned')
   expect(returned.get(1)).toEqual(original.get(1))
+})
+
+test('a method that compares is given the values of the original model beside those of the quantised one', async () => {
+  const original = new Map<number, number[]>()
+  await quantize(blockRows('original', original), 'compared-original')
+  for (const memoryBytes of [undefined, 0]) {
+    const seen = new Map<number, number[]>()
+    await quantize(blockRows('quantized', seen, Infinity, true), `compared-${memoryBytes}`, memoryBytes)
+    expect(seen).toEqual(original)
+  }
+  expect(await hashOf('compared-undefined')).toBe(await hashOf('quantized'))
 })
 
 test('values beyond the memory budget go to scratch files and change nothing', async () => {

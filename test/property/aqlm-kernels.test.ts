@@ -7,9 +7,10 @@ import type { FloatDType } from '../../src/core/dtypes.ts'
 import type { QuantizerKernels } from '../../src/core/kernels.ts'
 import type { SearchSettings } from '../../src/methods/aqlm/config.ts'
 import { runLinear } from '../../src/methods/aqlm/kernels.ts'
-import { SecondMoment } from '../../src/methods/aqlm/moment.ts'
+import { ErrorMoment, SecondMoment } from '../../src/methods/aqlm/moment.ts'
 import { type LinearResult, quantizeLinear } from '../../src/methods/aqlm/oracle.ts'
 import type { Problem } from '../../src/methods/aqlm/problem.ts'
+import { targetWeight } from '../../src/methods/aqlm/target.ts'
 import { DOORS } from '../support/doors.ts'
 
 interface Case {
@@ -163,7 +164,47 @@ const HARDLY_USED: Case = {
   seed: 773571310,
 }
 
+/** A weight, a positive semidefinite H with a dead column, and errors. */
+function targetProblemOf(rows: number, columns: number) {
+  const { w, h } = problemOf({ ...HARDLY_USED, outs: rows, out: 1, ins: columns, in: 1, samples: columns + 3, seed: 9 })
+  const d = Float64Array.from(
+    { length: rows * columns },
+    (_, i) => Math.cos(i * 1.3) * h[(i % columns) * (columns + 1)],
+  )
+  return { rows, columns, w, h, d }
+}
+
 describe.each(DOORS)('%s', (_door, kernels) => {
+  test.each([
+    [5, 3, 2],
+    [300, 70, 19],
+    [520, 32, 40],
+  ])('error moment of %d rows, %d columns, %d outputs', async (rows, columns, outputs) => {
+    const values = (count: number, step: number) =>
+      Float32Array.from({ length: 2 * rows * count }, (_, i) => Math.sin(i * step) * (1 + (i % 5)))
+    const [wanted, given, x] = [values(outputs, 1.7), values(outputs, 0.3), values(columns, 1.1)]
+    const moment = new ErrorMoment(outputs, columns, kernels)
+    const expected = new ErrorMoment(outputs, columns, undefined)
+    for (const half of [0, 1]) {
+      const part = (v: Float32Array) => v.subarray((half * v.length) / 2, ((half + 1) * v.length) / 2)
+      await moment.add(part(wanted), part(given), part(x))
+      await expected.add(part(wanted), part(given), part(x))
+    }
+    expect(moment.mean()).toEqual(expected.mean())
+  })
+
+  test.each([
+    [1, 5],
+    [5, 31],
+    [33, 70],
+    [70, 129],
+  ])('target of [%d, %d]', async (rows, columns) => {
+    const problem = targetProblemOf(rows, columns)
+    const actual = await targetWeight(problem, kernels)
+    expect(actual).toEqual(await targetWeight(problem, undefined))
+    expect(actual).not.toEqual(problem.w)
+  })
+
   test.each([
     [5, 3],
     [300, 70],

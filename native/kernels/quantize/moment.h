@@ -14,9 +14,20 @@ struct Job {
   size_t rows, columns;
 };
 
-/** Rows [first, first + STRIP) of the moment, from the diagonal on at least. */
-namespace baseline { void strip(const Job& job, size_t first); }
-namespace avx2 { void strip(const Job& job, size_t first); }
-namespace avx512 { void strip(const Job& job, size_t first); }
+/** Of what outputs lack with the inputs. */
+struct ErrorJob {
+  const float *wanted, *given;  // [rows, outputs]
+  const float* x;               // [rows, columns]
+  double* moment;               // [outputs, columns]
+  size_t rows, outputs, columns;
+};
+
+/** Rows [first, first + STRIP) of the moment, from the diagonal on at least; or whole. */
+#define FB_MOMENT_LEVEL(name) \
+  namespace name { void strip(const Job& job, size_t first); void strip(const ErrorJob& job, size_t first); }
+FB_MOMENT_LEVEL(baseline)
+FB_MOMENT_LEVEL(avx2)
+FB_MOMENT_LEVEL(avx512)
+#undef FB_MOMENT_LEVEL
 
 }  // namespace fb::moment

@@ -1,23 +1,59 @@
 // AQLM block by block: the linears of a block in the order in which values flow through it, each on inputs that have gone through
-// everything quantised before it.
+// everything quantised before it. What those inputs have lost already is made up for as far as the linear's weight can (target.ts).
+import type { Graph } from '../../graph/types.ts'
 import type { QuantizedWeight } from '../../weights/weight.ts'
-import type { BlockMethod, BlockResult, CalibrationBlock } from '../calibration.ts'
-import { linearGroups } from '../linear-groups.ts'
+import type { Activations, BlockMethod, BlockResult, CalibrationBlock } from '../calibration.ts'
+import { type GroupedLinear, type LinearGroup, linearGroups } from '../linear-groups.ts'
 import type { Aqlm } from './config.ts'
 import { estimateSeconds } from './estimate.ts'
-import { SecondMoment } from './moment.ts'
+import { ErrorMoment, SecondMoment } from './moment.ts'
 import { type AqlmSettings, quantizeTensor } from './quantize.ts'
 
 /** Tokens of a calibration sequence. */
 const CALIBRATION_LENGTH = 512
 
 type Block = CalibrationBlock<AqlmSettings>
+type Linear = GroupedLinear<AqlmSettings>
 
-/** H of the values at node `x`, with the block quantised as far as it is. */
-async function momentAt(block: Block, x: number, weights: ReadonlyMap<string, QuantizedWeight>): Promise<Float32Array> {
-  const moment = new SecondMoment(block.graph.nodes[x].width, block.kernels)
-  await block.run({ to: [x], weights }, ([values]) => moment.add(values))
-  return moment.mean()
+/** What is known of the linears of a group before one of them is quantised. */
+interface GroupMoments {
+  /** Second moment of the inputs [K, K]. */
+  readonly h: Float32Array
+  /** Of each linear: what its outputs lack, by inputs [N, K]. */
+  readonly errors: readonly Float64Array[]
+}
+
+/**
+ * Where a linear's outputs are compared with the original model's: behind the sum with the residual, where one follows at once, so that
+ * what the residual lacks is made up for as well.
+ */
+function comparedAt({ nodes }: Graph, linear: Linear): number {
+  const sum = nodes.findIndex((node) => node.op === 'add' && (node.a === linear.node || node.b === linear.node))
+  return sum < 0 ? linear.node : sum
+}
+
+/** Compares the original block on its own inputs with this one, as far as it is quantised. */
+async function momentsOf(
+  block: Block,
+  { x, linears }: LinearGroup<AqlmSettings>,
+  weights: ReadonlyMap<string, QuantizedWeight>,
+): Promise<GroupMoments> {
+  const { graph, kernels } = block
+  const at = linears.map((linear) => comparedAt(graph, linear))
+  const wanted = await block.record({ from: new Map([[block.input, block.originals!]]), to: at })
+  const columns = graph.nodes[x].width
+  const second = new SecondMoment(columns, kernels)
+  const errors = at.map((node) => new ErrorMoment(graph.nodes[node].width, columns, kernels))
+  await block.run({ to: [x, ...at], weights }, async ([values, ...given], batch) => {
+    await second.add(values)
+    for (const [i, error] of errors.entries()) await error.add(await wanted[i].read(batch), given[i], values)
+  })
+  await release(wanted)
+  return { h: second.mean(), errors: errors.map((error) => error.mean()) }
+}
+
+async function release(recorded: readonly Activations[]): Promise<void> {
+  for (const activations of recorded) await activations.release()
 }
 
 /** Each linear draws its own numbers. */
@@ -43,19 +79,20 @@ async function* quantize(block: Block): AsyncGenerator<BlockResult> {
   const weights = new Map(block.finished)
   let done = 0
   for (const { x, linears } of linearGroups(block.graph, block.tensors)) {
-    const tensors = linears.map(({ tensor }) => tensor)
-    const left = tensors.filter(({ path }) => !block.finished.has(path))
-    done += tensors.length - left.length
+    const left = linears.filter(({ tensor }) => !block.finished.has(tensor.path))
+    done += linears.length - left.length
     if (left.length === 0) continue
-    const h = await momentAt(block, x, weights)
-    for (const { path, name, settings } of left) {
-      const tensor = await block.load(path)
+    const { h, errors } = await momentsOf(block, { x, linears: left }, weights)
+    for (const [i, { tensor }] of left.entries()) {
+      const { path, name, settings } = tensor
       const { kernels } = block
+      const stored = await block.load(path)
       const { weight, relativeError } = await quantizeTensor({
         name,
-        tensor,
+        tensor: stored,
         settings: withSeed(settings!, path),
         h,
+        errors: errors[i],
         kernels,
       })
       weights.set(path, weight)
@@ -69,5 +106,7 @@ async function* quantize(block: Block): AsyncGenerator<BlockResult> {
 export const block: BlockMethod<Aqlm, AqlmSettings> = {
   data: () => ({ cut: 'joined', length: CALIBRATION_LENGTH }),
   feeds: 'quantized',
+  needsOriginals: true,
+  fingerprint: ({ search }) => search,
   quantize,
 }

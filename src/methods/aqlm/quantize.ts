@@ -10,6 +10,7 @@ import type { SearchSettings } from './config.ts'
 import { runLinear } from './kernels.ts'
 import { type LinearResult, quantizeLinear } from './oracle.ts'
 import type { Problem } from './problem.ts'
+import { targetWeight } from './target.ts'
 
 /** How one linear is quantised. */
 export interface AqlmSettings {
@@ -31,23 +32,27 @@ export interface LinearInput {
   readonly settings: AqlmSettings
   /** Second moment of its inputs [K, K]. */
   readonly h: Float32Array
+  /** What the outputs lack with the weight as it is, by inputs [N, K]. */
+  readonly errors: Float64Array
   readonly kernels?: QuantizerKernels
 }
 
 /** Codebooks and scales have the model's dtype; float16 where that is float32, as every reader of the format expects 16 bits. */
 const codebookDtype = ({ dtype }: RawTensor): FloatDType => (dtype === 'BF16' ? 'BF16' : 'F16')
 
-/** The weight, and its error on the calibration data relative to its energy there. Throws WeightError naming what is not finite. */
+/** The weight, and its error on the calibration data relative to the energy there of what it approximates. Throws WeightError naming what is not finite. */
 export async function quantizeTensor(
   input: LinearInput,
 ): Promise<{ readonly weight: QuantizedWeight; readonly relativeError: number }> {
-  const { name, tensor, settings, h, kernels } = input
+  const { name, tensor, settings, h, errors, kernels } = input
   const { scheme, search } = settings
   const [rows, columns] = tensor.shape
   const w = kernels ? kernels.toFloat32(tensor) : toFloat32(tensor)
   refuseNonFinite(name, 'element', w, 'the checkpoint may be damaged, or leave this module float')
   refuseNonFinite(name, 'second moment of the inputs: element', h, 'the model overflows on the calibration data')
-  const problem: Problem = { scheme, rows, columns, w, h }
+  refuseNonFinite(name, 'error of the outputs: element', errors, 'the model overflows on the calibration data')
+  const target = await targetWeight({ rows, columns, w, d: errors, h }, kernels)
+  const problem: Problem = { scheme, rows, columns, w: target, h }
   const dtype = codebookDtype(tensor)
   const result = kernels ? await runLinear(kernels, problem, search, dtype) : quantizeLinear(problem, search, dtype)
   return {
@@ -56,8 +61,8 @@ export async function quantizeTensor(
   }
 }
 
-function refuseNonFinite(name: string, what: string, values: Float32Array, hint: string): void {
-  const i = values.findIndex((value) => !Number.isFinite(value))
+function refuseNonFinite(name: string, what: string, values: Float32Array | Float64Array, hint: string): void {
+  const i = values.findIndex((value: number) => !Number.isFinite(value))
   if (i < 0) return
   throw new WeightError(`Cannot quantise "${name}": ${what} ${i} is ${values[i]}`, {
     tensor: name,

@@ -107,6 +107,7 @@ test.each([Number.NaN, Infinity])('a weight of %d is refused by name, before any
     tensor: rawTensor('F32', [8, 8], w),
     settings,
     h: new Float32Array(64),
+    errors: new Float64Array(64),
   })
   await expect(attempt).rejects.toThrow(WeightError)
   await expect(attempt).rejects.toThrow(`Cannot quantise "p.weight": element 17 is ${bad}`)
@@ -115,7 +116,8 @@ test.each([Number.NaN, Infinity])('a weight of %d is refused by name, before any
 test('inputs that are dead on the calibration data keep the codes of the start', async () => {
   const w = Float32Array.from({ length: 64 }, (_, i) => Math.sin(i * 2.3))
   const tensor = rawTensor('F32', [8, 8], w)
-  const { weight, relativeError } = await quantizeTensor({ name: 'p', tensor, settings, h: new Float32Array(64) })
+  const dead = { h: new Float32Array(64), errors: new Float64Array(64) }
+  const { weight, relativeError } = await quantizeTensor({ name: 'p', tensor, settings, ...dead })
   expect(relativeError).toBe(0)
   expect(new Set(additiveCodes(weight.parts.codes)).size).toBeGreaterThan(1)
   expect(weight.parts.codebooks.dtype).toBe('F16')

@@ -1,0 +1,1 @@
+#include "aqlm-target.inc"
