@@ -4,7 +4,7 @@
 // llama.cpp on the same file; WASM against the addon held to AVX2; quantising against llama-quantize; converting against cp; peak memory.
 // `--with` adds checkpoints that exist already (AWQ and AQLM take minutes to make).
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -225,45 +225,47 @@ function quantize() {
   }
 }
 
+/** Seconds on the clock and of the processor, and peak memory, of a process and its children. */
+function timed(command, args) {
+  const { status, stderr } = spawnSync('/usr/bin/time', ['-f', '%e %U %S %M', command, ...args], { encoding: 'utf8' })
+  const lines = stderr.trim().split('\n')
+  if (status !== 0) throw new Error(`${command} ${args.join(' ')} failed (${status}): ${stderr.slice(-500)}`)
+  const [seconds, user, system, kilobytes] = lines.at(-1).split(' ').map(Number)
+  return { seconds, processor: user + system, kilobytes }
+}
+
+/** Whole processes, the start of Node included; `cp` is followed by the fsync that fewbit ends with. Outputs are removed in between. */
 function convert() {
-  const file = join(work, 'bf16.gguf')
-  const copy = join(work, 'copy')
+  const { torch_dtype, dtype = torch_dtype } = JSON.parse(readFileSync(join(values.model, 'config.json'), 'utf8'))
+  const type = { float16: 'f16', bfloat16: 'bf16' }[dtype] ?? 'f32'
   const size = bytesOf(values.model)
+  const weights = join(values.model, 'model.safetensors')
+  const [file, folder, copy, again] = ['convert.gguf', 'folder', 'copy', 'again.gguf'].map((name) => join(work, name))
+  const cli = (from, to, out) => timed(process.execPath, [CLI, 'convert', from, '--to', to, '-o', out, '--json'])
+  cli(values.model, `gguf:${type}`, again)
+  const measured = (out, measure) => () => {
+    rmSync(out, { recursive: true, force: true })
+    const { seconds, processor, kilobytes } = measure()
+    return { speed: size / seconds, perProcessor: size / processor, lean: 1 / kilobytes }
+  }
   const best = interleaved([
-    [
-      'folder to GGUF',
-      () => ({
-        speed:
-          size / millisecondsOf(() => fewbit(['convert', values.model, '--to', 'gguf:bf16', '-o', file, '--force'])),
-      }),
-    ],
-    [
-      'GGUF to folder',
-      () => ({
-        speed:
-          size /
-          millisecondsOf(() => fewbit(['convert', file, '--to', 'float:bf16', '-o', join(work, 'folder'), '--force'])),
-      }),
-    ],
-    ['cp', () => ({ speed: size / millisecondsOf(() => copyFileSync(file, copy)) })],
+    ['folder to GGUF', measured(file, () => cli(values.model, `gguf:${type}`, file))],
+    ['GGUF to folder', measured(folder, () => cli(again, `float:${type}`, folder))],
+    ['cp and fsync', measured(copy, () => timed('sh', ['-c', 'cp "$0" "$1" && sync "$1"', weights, copy]))],
   ])
-  for (const [name, { speed }] of best)
+  for (const [name, { speed, perProcessor, lean }] of best)
     row(
-      `${name}, ${(size / 1e6).toFixed(0)} MB`,
-      `${(speed / 1e3).toFixed(0)} MB/s`,
-      name === 'cp' ? '' : `${((speed / best.get('cp').speed) * 100).toFixed(0)}% of cp`,
+      `${name}, ${(size / 1e6).toFixed(0)} MB of ${type}`,
+      `${(speed / 1e6).toFixed(0)} MB/s`,
+      `${((speed / best.get('cp and fsync').speed) * 100).toFixed(0)}% of cp; ${(size / speed).toFixed(2)} s, processor ${(size / perProcessor).toFixed(2)} s, peak ${(1 / lean / 1024).toFixed(0)} MiB`,
     )
 }
 
 function memory() {
   for (const [name, flags] of VARIANTS) {
-    const { stderr } = spawnSync(
-      '/usr/bin/time',
-      ['-f', '%M', process.execPath, CLI, 'quantize', values.model, ...flags, '-o', join(work, 'peak.gguf'), '--force'],
-      { encoding: 'utf8' },
-    )
-    const kilobytes = Number(stderr?.trim().split('\n').at(-1))
-    if (kilobytes > 0) row(`peak memory of quantising ${name}`, `${(kilobytes / 1024).toFixed(0)} MiB`)
+    const flagsOut = [...flags, '-o', join(work, 'peak.gguf'), '--force']
+    const { kilobytes } = timed(process.execPath, [CLI, 'quantize', values.model, ...flagsOut])
+    row(`peak memory of quantising ${name}`, `${(kilobytes / 1024).toFixed(0)} MiB`)
     rmSync(join(work, 'peak.gguf'), { recursive: true, force: true })
   }
 }

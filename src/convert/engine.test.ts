@@ -8,9 +8,11 @@ import { readSafetensorsHeader } from '../checkpoint/safetensors.ts'
 import { type DType, rawTensor } from '../core/dtypes.ts'
 import { InterruptedError } from '../core/errors.ts'
 import { convert, workKey } from './engine.ts'
+import { GgufSink } from './gguf-sink.ts'
 import type { ComputeJob, CopyJob, Job } from './plan.ts'
 import { outputsOf } from './plan.ts'
-import { GgufSink, SafetensorsSink, SpooledSafetensorsSink, type TensorSink } from './sink.ts'
+import { SafetensorsSink, SpooledSafetensorsSink } from './safetensors-sink.ts'
+import type { TensorSink } from './sink.ts'
 
 let folder: string
 let out: string

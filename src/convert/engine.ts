@@ -1,14 +1,14 @@
 // The one engine: jobs -> sink, tensor by tensor. The next input is read and the last result written while the current one is computed;
 // large tensors go through in slices of rows where their job allows it; what is done is journalled with a checksum, so that a killed run
 // goes on where it stopped.
-import type { Journal, JournalEntry, OutputStore } from '../checkpoint/types.ts'
+import type { ByteSource, Journal, JournalEntry, OutputStore } from '../checkpoint/types.ts'
 import { type DType, type RawTensor, rawTensor } from '../core/dtypes.ts'
 import { InterruptedError } from '../core/errors.ts'
 import type { WorkOptions } from '../core/events.ts'
 import type { NamedTensor } from '../methods/types.ts'
-import { Conveyor, hold } from './conveyor.ts'
+import { Conveyor, hold, type Route } from './conveyor.ts'
 import type { ComputeJob, CopyJob, Job, StoredResults } from './plan.ts'
-import type { Place, TensorSink } from './sink.ts'
+import type { CheckedPlace, Place, TensorSink } from './sink.ts'
 
 /** Input bytes of a slice: large enough for threads, small beside a model. */
 const SLICE_BYTES = 16 * 1024 * 1024
@@ -68,8 +68,6 @@ export async function convert(
   }
 }
 
-type CheckedPlace = Place & { readonly crc: number }
-
 interface Finished {
   readonly job: string
   readonly places: readonly CheckedPlace[]
@@ -126,10 +124,16 @@ class Run {
     let last: Promise<void> = Promise.resolve()
     try {
       this.inputs = new Inputs(left, this.sliceBytes)
-      for (const job of left) {
+      for (const job of inRuns(left)) {
         this.checkSignal()
+        if (Array.isArray(job)) {
+          all.push(...(await this.copy(job, finished)))
+          continue
+        }
         if (job.action === 'calibrate') await last // it may read back what the others have given
-        const { places, written } = await this.run(job)
+        const { places, written } = await (job.action === 'calibrate'
+          ? job.run().then((t) => this.write(t))
+          : this.compute(job))
         await last
         last = hold(this.finishJob({ job: job.name, places }, written, finished))
         all.push(...places)
@@ -175,24 +179,31 @@ class Run {
     })
   }
 
-  private async run(job: Job): Promise<Made> {
-    if (job.action === 'copy') return this.copy(job)
-    return job.action === 'calibrate' ? this.write(await job.run()) : this.compute(job)
-  }
-
-  private async copy(job: CopyJob): Promise<Made> {
-    const place = this.sink.place(job.output, job.inputBytes)
-    let crc = 0
-    await this.conveyor.move({
-      bytes: job.inputBytes,
-      read: job.read,
-      write: (at, piece) => this.sink.write(place, at, piece),
-      look: (piece) => {
-        this.checkSignal()
-        crc = this.output.checksum(piece, crc)
-      },
-    })
-    return { places: [{ ...place, crc }] }
+  /** Copies one tensor after another without a pause between them. */
+  private async copy(jobs: readonly CopyJob[], finished: Map<string, Finished>): Promise<CheckedPlace[]> {
+    const places: CheckedPlace[] = []
+    const route = (job: CopyJob): Route => {
+      const place = this.sink.place(job.output, job.inputBytes)
+      let crc = 0
+      return {
+        bytes: job.inputBytes,
+        read: job.read,
+        write: (at, piece) => this.sink.write(place, at, piece),
+        look: (piece) => {
+          this.checkSignal()
+          crc = this.output.checksum(piece, crc)
+        },
+        done: async () => {
+          const checked = { ...place, crc }
+          places.push(checked)
+          this.done += job.inputBytes
+          this.progress(job.name, this.done)
+          await this.finishJob({ job: job.name, places: [checked] }, undefined, finished)
+        },
+      }
+    }
+    await this.conveyor.move(jobs.map(route))
+    return places
   }
 
   private async compute(job: ComputeJob): Promise<Made> {
@@ -235,13 +246,48 @@ class Run {
   /** Jobs of the interrupted run whose bytes are there and have their checksum. */
   private async resumable(): Promise<Map<string, Finished>> {
     const names = new Set(this.jobs.map((job) => job.name))
-    const finished = new Map<string, Finished>()
+    const ofJob = new Map<string, Finished>() // the last of each: a damaged one was made again
     for (const entry of this.journal.entries) {
       const candidate = asFinished(entry)
-      if (candidate && names.has(candidate.job) && (await this.isIntact(candidate)))
-        finished.set(candidate.job, candidate)
+      if (candidate && names.has(candidate.job)) ofJob.set(candidate.job, candidate)
     }
-    return finished
+    const damaged = new Set<string>()
+    const sources = new Map<string, ByteSource | undefined>()
+    const sourceOf = async (file: string): Promise<ByteSource | undefined> => {
+      // Absent: the jobs run again.
+      if (!sources.has(file)) sources.set(file, await this.output.reopen(file).catch(() => undefined))
+      return sources.get(file)
+    }
+    const routes: Route[] = []
+    try {
+      for (const { job, places } of ofJob.values())
+        for (const place of places) {
+          const source = await sourceOf(place.file)
+          if (source && place.at + place.bytes <= source.size)
+            routes.push(this.check(place, source, () => damaged.add(job)))
+          else damaged.add(job)
+        }
+      await this.conveyor.move(routes)
+    } finally {
+      for (const source of sources.values()) await source?.close()
+    }
+    for (const job of damaged) ofJob.delete(job)
+    return ofJob
+  }
+
+  /** Calls `fail` where the bytes have another checksum. */
+  private check({ at, bytes, crc }: CheckedPlace, source: ByteSource, fail: () => void): Route {
+    let found = 0
+    return {
+      bytes,
+      read: (from, to, into) => source.read(at + from, to - from, into),
+      look: (piece) => {
+        found = this.output.checksum(piece, found)
+      },
+      done: () => {
+        if (found !== crc) fail()
+      },
+    }
   }
 
   private async readBack(finished: Finished | undefined): Promise<NamedTensor[] | undefined> {
@@ -258,28 +304,18 @@ class Run {
     }
     return tensors
   }
+}
 
-  private async isIntact({ places }: Finished): Promise<boolean> {
-    for (const { file, at, bytes, crc } of places) {
-      const source = await this.output.reopen(file).catch(() => undefined) // absent: the job runs again
-      if (!source) return false
-      try {
-        if (at + bytes > source.size) return false
-        let found = 0
-        await this.conveyor.move({
-          bytes,
-          read: (from, to, into) => source.read(at + from, to - from, into),
-          look: (piece) => {
-            found = this.output.checksum(piece, found)
-          },
-        })
-        if (found !== crc) return false
-      } finally {
-        await source.close()
-      }
-    }
-    return true
+/** The jobs in order, copies that follow one another together. */
+function inRuns(jobs: readonly Job[]): (Exclude<Job, CopyJob> | CopyJob[])[] {
+  const runs: (Exclude<Job, CopyJob> | CopyJob[])[] = []
+  for (const job of jobs) {
+    const last = runs.at(-1)
+    if (job.action !== 'copy') runs.push(job)
+    else if (Array.isArray(last)) last.push(job)
+    else runs.push([job])
   }
+  return runs
 }
 
 /** The inputs of all jobs that compute, slice by slice in order; one is read ahead. */

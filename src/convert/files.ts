@@ -3,7 +3,7 @@ import { TORCH_INDEX } from '../checkpoint/pickle/torch.ts'
 import { INDEX_FILE, SINGLE_FILE } from '../checkpoint/shards.ts'
 import type { FileSet, OutputStore } from '../checkpoint/types.ts'
 import { type JsonObject, writeJson } from '../core/json.ts'
-import { Conveyor } from './conveyor.ts'
+import { Conveyor, type Route } from './conveyor.ts'
 
 /** Weights of any framework, and what belongs to them. */
 const WEIGHTS = /\.(safetensors|bin|pt|pth|ckpt|pkl|gguf|h5|msgpack|onnx|onnx_data|ot|tflite|npz)$|\.index\.json$/
@@ -25,11 +25,12 @@ export async function copyFile(files: FileSet, name: string, output: OutputStore
   const from = await files.open(name)
   try {
     const sink = await output.create(to)
-    await new Conveyor().move({
+    const route: Route = {
       bytes: from.size,
       read: (at, to, into) => from.read(at, to - at, into),
       write: (at, piece) => sink.writeAt(at, piece),
-    })
+    }
+    await new Conveyor().move([route])
     await sink.close()
   } finally {
     await from.close()

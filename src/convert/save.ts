@@ -5,8 +5,8 @@ import type { Checkpoint, OutputStore } from '../checkpoint/types.ts'
 import type { WorkOptions } from '../core/events.ts'
 import { convert, workKey } from './engine.ts'
 import { copyFile, copyFolder } from './files.ts'
+import { GgufSink } from './gguf-sink.ts'
 import type { CopyJob } from './plan.ts'
-import { GgufSink } from './sink.ts'
 
 /** Name of the file where a GGUF goes to a folder. */
 export const GGUF_FILE = 'model.gguf'

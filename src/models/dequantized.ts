@@ -1,7 +1,7 @@
 // A quantised model seen as the float model that its method restores: each weight is decoded when it is read, in the method's own
 // arithmetic, and rounded to the model's dtype. GGUF files get the names of a model folder.
 import type { Checkpoint, StoredTensor } from '../checkpoint/types.ts'
-import { fromGraph, storedShape } from '../convert/ops.ts'
+import { fromGraph, rowOrder, storedShape } from '../convert/ops.ts'
 import { DTYPE_BYTES, elementCount, type FloatDType, isFloat } from '../core/dtypes.ts'
 import { fromFloat32 } from '../core/half.ts'
 import type { JsonObject } from '../core/json.ts'
@@ -59,6 +59,10 @@ function restored(source: ModelSource, { dtype, keepsVectors, kernels }: Restori
     tensors.set(names.huggingFace, { name: names.huggingFace, dtype: to, shape, file, offset: 0, byteLength })
     if (stored && !quantized && !op && !names.huggingFaceOp && stored.dtype === to) {
       origins.set(names.huggingFace, stored)
+      return
+    }
+    if (stored && !quantized && op?.kind === 'permuteRope' && !names.huggingFaceOp && stored.dtype === to) {
+      origins.set(names.huggingFace, { stored, order: rowOrder(op, shape[0], true) })
       return
     }
     origins.set(names.huggingFace, async () => {

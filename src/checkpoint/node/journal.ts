@@ -26,6 +26,9 @@ export class DiskJournal implements Journal {
   readonly entries: readonly JournalEntry[]
   readonly discarded: boolean
   private readonly handle: FileHandle
+  private waiting = ''
+  private last: Promise<void> = Promise.resolve()
+  private next: Promise<void> | undefined
   private constructor(handle: FileHandle, entries: readonly JournalEntry[], discarded: boolean) {
     this.handle = handle
     this.entries = entries
@@ -44,8 +47,19 @@ export class DiskJournal implements Journal {
     return new DiskJournal(handle, entries, discarded)
   }
 
-  async append(entry: JournalEntry): Promise<void> {
-    await this.handle.write(`${JSON.stringify(entry)}\n`)
+  /** Lines that come while others are written are written together. */
+  append(entry: JournalEntry): Promise<void> {
+    this.waiting += `${JSON.stringify(entry)}\n`
+    this.next ??= this.last.then(() => this.flush())
+    return this.next
+  }
+
+  private async flush(): Promise<void> {
+    const text = this.waiting
+    this.waiting = ''
+    this.last = this.next!
+    this.next = undefined
+    await this.handle.write(text)
   }
 
   async close(): Promise<void> {

@@ -3,7 +3,7 @@
 import type { GgufValue } from '../../checkpoint/gguf/metadata.ts'
 import { readText } from '../../checkpoint/text-file.ts'
 import type { Checkpoint, StoredTensor } from '../../checkpoint/types.ts'
-import { fromGraph, storedShape, toGraph } from '../../convert/ops.ts'
+import { fromGraph, rowOrder, storedShape, toGraph } from '../../convert/ops.ts'
 import { DTYPE_BYTES, type DType, elementCount, isFloat, type RawTensor, rawTensor } from '../../core/dtypes.ts'
 import { UnsupportedError } from '../../core/errors.ts'
 import { toFloat32 } from '../../core/half.ts'
@@ -109,13 +109,18 @@ function viewTensor(checkpoint: Checkpoint, stored: StoredTensor, names: Paramet
   const shape = storedShape(names.huggingFaceOp, stored.shape)
   const byteLength = elementCount(shape) * DTYPE_BYTES[dtype]
   const tensor = { ...stored, name: ggufNameOf(names), shape, dtype, byteLength }
-  if (!names.huggingFaceOp && !names.ggufOp && stored.dtype === dtype) return { tensor, origin: stored }
+  const { huggingFaceOp, ggufOp } = names
+  if (!huggingFaceOp && stored.dtype === dtype) {
+    if (!ggufOp) return { tensor, origin: stored }
+    if (ggufOp.kind === 'permuteRope')
+      return { tensor, origin: { stored, order: rowOrder(ggufOp, stored.shape[0], false) } }
+  }
   const origin = async () => {
     const raw = await readTensor(checkpoint, stored.name)
-    const { values } = toGraph(names.huggingFaceOp, denseWeight(raw)).parts
+    const { values } = toGraph(huggingFaceOp, denseWeight(raw)).parts
     // The converter computes in float32, but for halves in their own precision.
     const wide = values.dtype === 'F16' || values.dtype === dtype ? values : widen(values)
-    const made = fromGraph(names.ggufOp, denseWeight(wide)).parts.values
+    const made = fromGraph(ggufOp, denseWeight(wide)).parts.values
     return (made.dtype === dtype ? made : widen(made)).data
   }
   return { tensor, origin }
