@@ -12,7 +12,8 @@ export type ModelLocation = string | FileSet
 
 export async function filesAt(location: ModelLocation, options: WorkOptions = {}): Promise<FileSet> {
   if (typeof location !== 'string') return location
-  const { exists, localFiles } = await import('../checkpoint/node/files.ts')
+  const { localFiles } = await import('../checkpoint/node/files.ts')
+  const { exists } = await import('../checkpoint/node/paths.ts')
   const model = parseHubModel(location)
   if (!model || (!location.startsWith('hub:') && (await exists(location)))) return localFiles(location)
   const { hubSnapshot } = await import('../checkpoint/node/hub.ts')

@@ -1,9 +1,11 @@
 // Files of the local disk: folders and single files as FileSet, range reads by FileHandle.
+import type { Stats } from 'node:fs'
 import { type FileHandle, mkdtemp, open, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { FileError } from '../../core/errors.ts'
 import type { ByteSource, FileSet } from '../types.ts'
+import { recoverCommit } from './commit.ts'
 
 class DiskSource implements ByteSource {
   readonly name: string
@@ -82,13 +84,15 @@ export async function temporaryFolder(): Promise<{ readonly path: string; remove
   return { path, remove: () => rm(path, { recursive: true, force: true }) }
 }
 
-export async function exists(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => undefined)) !== undefined
+/** What a commit that died among its renames had moved away; a part of a split model is known by the name of the whole. */
+async function restored(path: string): Promise<Stats | undefined> {
+  for (const whole of new Set([path, path.replace(/-\d{5}-of-\d{5}(?=\.gguf$)/, '')])) await recoverCommit(whole)
+  return stat(path).catch(() => undefined)
 }
 
 /** The files of a folder, or a set of one where `path` is a file (its siblings can be opened by name: shards). */
 export async function localFiles(path: string): Promise<FileSet & { single: string | undefined }> {
-  const info = await stat(path).catch(() => undefined)
+  const info = (await stat(path).catch(() => undefined)) ?? (await restored(path))
   if (!info)
     throw new FileError(`Cannot open "${path}": there is no such file or folder`, {
       file: path,

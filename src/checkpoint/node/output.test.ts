@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { FileError } from '../../core/errors.ts'
 import type { OutputStore } from '../types.ts'
@@ -72,10 +72,53 @@ test('abort leaves the old output and no partial data', async () => {
   expect(await left()).toHaveLength(1)
 })
 
-test('a commit that died between its renames is put back', async () => {
+const FOLDER_MOVE = () => JSON.stringify([{ from: 'files', to: basename(out) }])
+
+test('a commit that died between its renames is put back, and what was written stays', async () => {
   await mkdir(`${out}.fewbit-old`)
+  await mkdir(`${out}.fewbit-partial/files`, { recursive: true })
+  await writeFile(`${out}.fewbit-partial/commit.json`, FOLDER_MOVE())
   await expect(outputStore(out, { force: false })).rejects.toThrow(/exists already/)
-  expect(await left()).toEqual([`out-${count - 1}`])
+  expect(await left()).toEqual([basename(out), `${basename(out)}.fewbit-partial`])
+  expect(await readdir(`${out}.fewbit-partial`)).toEqual(['files'])
+})
+
+test('a commit that died after its last rename is ended: nothing of it is left', async () => {
+  await mkdir(out)
+  await mkdir(`${out}.fewbit-old`)
+  await mkdir(`${out}.fewbit-partial/scratch`, { recursive: true })
+  await writeFile(`${out}.fewbit-partial/committed.json`, FOLDER_MOVE())
+  await expect(outputStore(out, { force: false })).rejects.toThrow(/exists already/)
+  expect(await left()).toEqual([basename(out)])
+})
+
+test('a commit that another process is in the middle of is left to it', async () => {
+  const store = await outputStore(out, { force: false })
+  await put(store, 'a', 'one')
+  await writeFile(`${out}.fewbit-partial/commit.json`, FOLDER_MOVE())
+  await expect(outputStore(out, { force: true })).rejects.toThrow(/is writing it now/)
+  await store.abort()
+})
+
+test('a record that leads elsewhere moves nothing', async () => {
+  await mkdir(`${out}.fewbit-partial`)
+  await writeFile(`${out}-other`, 'mine')
+  const moves = [
+    { from: 'files/x', to: `../${basename(folder)}/${basename(out)}-other` },
+    { from: '../x', to: `${basename(out)}-other` },
+  ]
+  await writeFile(`${out}.fewbit-partial/commit.json`, JSON.stringify(moves))
+  await outputStore(out, { force: false })
+  expect(await readFile(`${out}-other`, 'utf8')).toBe('mine')
+  expect(await left()).toEqual([`${basename(out)}-other`])
+})
+
+test('a slash at the end is no other place', async () => {
+  const store = await outputStore(`${out}/`, { force: false })
+  await put(store, 'a', 'one')
+  expect(await left()).toEqual([`${basename(out)}.fewbit-partial`])
+  await store.commit()
+  expect(await readFile(join(out, 'a'), 'utf8')).toBe('one')
 })
 
 test('a journal of the same work comes back, without its torn last line; other work starts anew', async () => {
