@@ -16,8 +16,8 @@ if (!hasAddon) console.log(`an addon of other sources skipped: there is no ${ADD
 const cwd = mkdtempSync(join(tmpdir(), 'fewbit-sources-'))
 const cli = join(cwd, 'dist/cli.mjs')
 afterAll(() => rmSync(cwd, { recursive: true, force: true }))
-beforeAll(() => {
-  ensureBuilt()
+beforeAll(async () => {
+  await ensureBuilt()
   for (const name of ['package.json', 'dist', WASM, ...(hasAddon ? [ADDON] : [])])
     cpSync(join(ROOT, name), join(cwd, name), { recursive: true })
   for (const name of ['models', 'node_modules']) symlinkSync(join(ROOT, name), join(cwd, name))

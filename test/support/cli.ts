@@ -1,13 +1,34 @@
 // Runs the built command line as a user does. The build is made once where it is missing or older than the sources.
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
+import { giveLock, takeLock } from '../../src/checkpoint/node/lock.ts'
+import { FileError } from '../../src/core/errors.ts'
 
 export const ROOT: string = resolve(import.meta.dirname, '../..')
 export const CLI: string = join(ROOT, 'dist', 'cli.mjs')
 
-/** Builds `dist/` where a source is newer: the kernels' count too, see scripts/kernel-sources.mjs. */
-export function ensureBuilt(): void {
+/** Builds `dist/` where a source is newer; of test files that find it old at once, one builds and the others wait. */
+export async function ensureBuilt(): Promise<void> {
+  const folder = join(ROOT, 'build')
+  mkdirSync(folder, { recursive: true })
+  const lock = join(folder, 'dist.lock')
+  while (!(await takeLock(lock, 'dist').then(() => true, isHeld))) await setTimeout(100)
+  try {
+    buildWhereOld()
+  } finally {
+    await giveLock(lock)
+  }
+}
+
+function isHeld(error: unknown): false {
+  if (error instanceof FileError) return false
+  throw error
+}
+
+/** The kernels count too, see scripts/kernel-sources.mjs. */
+function buildWhereOld(): void {
   const newest = ['src', 'native']
     .flatMap((folder) => readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true }))
     .filter((e) => e.isFile() && /\.(ts|cc|h|inc)$/.test(e.name))
@@ -64,7 +85,7 @@ export function interrupted(
   return new Promise((done) => {
     const child = spawn(process.execPath, [CLI, ...args], { cwd, stdio: 'ignore' })
     let sentAt = 0
-    setTimeout(() => {
+    globalThis.setTimeout(() => {
       sentAt = performance.now()
       child.kill('SIGINT')
     }, ms)
