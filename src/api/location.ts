@@ -28,9 +28,19 @@ export async function openPath(path: string): Promise<ByteSource> {
 /** Where `savePretrained` writes: a path, or an OutputStore of one's own. */
 export type OutputLocation = string | OutputStore
 
-export async function outputAt(location: OutputLocation, force: boolean, single: boolean): Promise<OutputStore> {
+/** Whether an output of that container is one file, not a folder: its path says so. */
+export function isFilePath(path: string, container: 'safetensors' | 'gguf'): boolean {
+  return path.endsWith(container === 'gguf' ? '.gguf' : '.pt')
+}
+
+export async function outputAt(
+  location: OutputLocation,
+  force: boolean,
+  container: 'safetensors' | 'gguf',
+): Promise<OutputStore> {
   if (typeof location !== 'string') return location
-  return (await import('../checkpoint/node/output.ts')).outputStore(location, { force, single })
+  const { outputStore } = await import('../checkpoint/node/output.ts')
+  return outputStore(location, { force, single: isFilePath(location, container) })
 }
 
 /** More threads than this never paid off on one model. */

@@ -173,8 +173,7 @@ export class CausalLM {
       const dtype = this.options.dtype === undefined ? undefined : floatDtype(this.options.dtype)
       const quantizes = quantizationConfig !== undefined && !source.method && !dequantize
       const container = quantizes ? quantizationConfig.method.container : source.checkpoint.format
-      const single = container === 'gguf' && typeof location === 'string' && location.endsWith('.gguf')
-      const output = await outputAt(location, options.force ?? false, single)
+      const output = await outputAt(location, options.force ?? false, container)
       if (quantizes) await quantizeInto(source, quantizationConfig, output, { ...options, kernels, dtype })
       else if (dequantize || (dtype && !source.method)) await writeFloatInto(source, output, { ...options, dtype })
       else await this.copy(output, options)

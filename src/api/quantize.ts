@@ -34,8 +34,7 @@ export async function quantizePretrained(
   const config = method.loadFiles ? await method.loadFiles(parsed, openPath) : parsed
   const source = await openModel(from, options)
   try {
-    const single = method.container === 'gguf' && typeof to === 'string' && to.endsWith('.gguf')
-    return await quantizeModel(source, method, config, await outputAt(to, options.force ?? false, single), {
+    return await quantizeModel(source, method, config, await outputAt(to, options.force ?? false, method.container), {
       kernels: await openQuantizers(device, { threads, signal }),
       dtype: options.dtype === undefined ? undefined : floatDtype(options.dtype),
       calibration: await calibrationFor(source, method, config, calibration, { device, threads, onEvent, signal }),

@@ -39,6 +39,8 @@ export interface StoredTensor {
 /** An opened checkpoint. */
 export interface Checkpoint {
   readonly format: 'safetensors' | 'gguf'
+  /** Files of torch.save, with the names and dtypes of safetensors. */
+  readonly container?: 'torch'
   readonly files: FileSet
   /** In file order (shards in order of the index). */
   readonly tensors: ReadonlyMap<string, StoredTensor>

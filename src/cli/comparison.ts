@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { calibrationFor } from '../api/calibration.ts'
+import { isFilePath } from '../api/location.ts'
 import { prepareModel } from '../api/prepare.ts'
 import { tokenizerOf } from '../api/tokenizer.ts'
 import { openQuantizers } from '../backends/index.ts'
@@ -156,7 +157,7 @@ async function variantRow(variant: Variant, float: ModelSource, bench: Bench): P
   const { device, threads, output, signal, folder } = bench.request
   const method = methodNamed(variant.method)
   const out = join(folder, variant.file)
-  const store = await outputStore(out, { force: false, single: out.endsWith('.gguf') })
+  const store = await outputStore(out, { force: false, single: isFilePath(out, method.container) })
   const kernels = await openQuantizers(device, { threads, signal })
   const config = method.parseConfig(method.fromFlags(variant.flags))
   const data = blockMethod(method, config) ? { file: CALIBRATION_CHATS, samples: variant.samples } : undefined

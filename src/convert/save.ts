@@ -2,6 +2,7 @@
 import { ggufMetadata } from '../checkpoint/gguf/open.ts'
 import { withoutSplit } from '../checkpoint/gguf/split.ts'
 import type { Checkpoint, OutputStore } from '../checkpoint/types.ts'
+import { UnsupportedError } from '../core/errors.ts'
 import type { WorkOptions } from '../core/events.ts'
 import { convert, workKey } from './engine.ts'
 import { copyFile, copyFolder } from './files.ts'
@@ -18,6 +19,19 @@ export async function saveUnchanged(
   options: WorkOptions = {},
 ): Promise<void> {
   const weights = [...new Set([...checkpoint.tensors.values()].map((t) => t.file))]
+  if (checkpoint.format === 'safetensors' && output.single !== undefined) {
+    if (weights.length !== 1 || !weights[0].endsWith('.pt'))
+      throw new UnsupportedError(
+        `Cannot save "${checkpoint.files.name}" to "${output.name}": it is no file of torch.save`,
+        {
+          file: output.name,
+          hint: 'name a folder',
+        },
+      )
+    await copyFile(checkpoint.files, weights[0], output, output.single)
+    await output.commit()
+    return
+  }
   if (checkpoint.format === 'safetensors') {
     await copyFolder(checkpoint.files, weights, output)
     await output.commit()

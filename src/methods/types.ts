@@ -62,8 +62,8 @@ export interface QuantizationPlan<S> {
   readonly storedConfig: JsonObject | null
   /** Text of files that it keeps beside the weights, by name. */
   readonly files?: ReadonlyMap<string, string>
-  /** What the safetensors header says besides `format`. */
-  readonly metadata?: ReadonlyMap<string, string>
+  /** Names of tensors that another one stands for (a tied head): what the safetensors header says, and a state dictionary holds twice. */
+  readonly aliases?: ReadonlyMap<string, string>
 }
 
 /** What `quantize` is given: the tensor in its stored dtype. */
@@ -224,6 +224,8 @@ export interface Method<C = unknown, S = unknown> {
   sliceRows?(info: TensorInfo, settings: S): number | undefined
   /** For methods whose container is GGUF. */
   readonly file?: GgufFileRules<C>
+  /** True where its own ecosystem keeps the tensors in one file of torch.save, with nothing beside them: what `-o OUT.pt` writes. */
+  torchFile?(config: C): boolean
   readonly stored: StoredLayout<C, S>
   /** Dtype in which the reference restores floats from a stored weight (`dequantize()`); logits use float32. */
   restoreDtype?(weight: QuantizedWeight, config: C): DType

@@ -10,6 +10,7 @@ import { type Job, outputsOf } from '../convert/plan.ts'
 import { SafetensorsSink, SpooledSafetensorsSink } from '../convert/safetensors-sink.ts'
 import { GGUF_FILE } from '../convert/save.ts'
 import type { TensorSink } from '../convert/sink.ts'
+import { TorchSink } from '../convert/torch-sink.ts'
 import { elementCount, type FloatDType, torchName } from '../core/dtypes.ts'
 import { UnsupportedError } from '../core/errors.ts'
 import type { WorkOptions } from '../core/events.ts'
@@ -193,29 +194,41 @@ async function planSafetensors(
     isTransposed: (name) => isTransposed(source, name),
   })
   const outputs = jobs.map(outputsOf)
+  const aliases = plan.aliases ?? new Map()
   const sinkOptions = {
-    metadata: new Map([...(plan.metadata ?? []), ['format', 'pt']]),
+    metadata: new Map([...aliases, ['format', 'pt']]),
     maxShardBytes: options.maxShardBytes,
     parameters: infos.reduce((sum, t) => sum + elementCount(t.shape), 0),
   }
-  const known = outputs.every((o) => o !== undefined)
+  const known = outputs.every((o) => o !== undefined) ? outputs.flat() : undefined
+  const isTorchFile = known !== undefined && (method.torchFile?.(config) ?? false)
   return {
     plan,
     infos,
     jobs: calibrated ? inOrder(jobs, calibrated) : jobs,
     calibrated,
     warnings: [...source.warnings, ...dtypeWarnings(source, method, options), ...plan.warnings],
-    sink: (output) =>
-      known
-        ? new SafetensorsSink(output, outputs.flat(), sinkOptions)
-        : new SpooledSafetensorsSink(output, sinkOptions),
+    sink: (output) => {
+      if (output.single !== undefined && isTorchFile) return new TorchSink(output, output.single, known, aliases)
+      if (output.single !== undefined) throw noTorchFile(output, method)
+      return known ? new SafetensorsSink(output, known, sinkOptions) : new SpooledSafetensorsSink(output, sinkOptions)
+    },
     finish: async (output) => {
+      if (output.single !== undefined) return // weights alone: config and tokenizer are those of the float model
       await writeConfig(output, editedConfig(source.configJson, plan.storedConfig, dtype))
       if (!source.sideFiles) await copyOtherFiles(checkpoint.files, output, markerFiles())
       for (const [name, text] of [...(source.sideFiles ?? []), ...(plan.files ?? [])])
         await writeText(output, name, text)
     },
   }
+}
+
+function noTorchFile({ name, single }: OutputStore, method: Method): UnsupportedError {
+  return new UnsupportedError(`Cannot write "${name}": such a model is kept in a folder, not in a file of torch.save`, {
+    file: single,
+    method: method.name,
+    hint: 'name a folder; llm-awq alone keeps one file: --method awq --type llm-awq -o OUT.pt',
+  })
 }
 
 /** Files that mark a folder as quantised: they belong to weights that are not copied. */

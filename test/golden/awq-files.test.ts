@@ -1,9 +1,13 @@
 // Forms of AWQ files other than AutoAWQ's present one: widths that gptqmodel added, llm-awq's state dictionaries, the old quant_config.json,
 // and folders whose config is lost.
-import { readFileSync } from 'node:fs'
-import { describe, expect, test } from 'vitest'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, test } from 'vitest'
+import { localFiles } from '../../src/checkpoint/node/files.ts'
 import { openCheckpoint } from '../../src/checkpoint/open.ts'
 import { parseJsonObject } from '../../src/core/json.ts'
+import { QuantizationConfig, quantizePretrained } from '../../src/index.ts'
 import type { AwqSettings } from '../../src/methods/awq/config.ts'
 import { awq } from '../../src/methods/awq/index.ts'
 import { quantize } from '../../src/methods/awq/quantize.ts'
@@ -12,6 +16,7 @@ import { decode } from '../../src/weights/weight.ts'
 import { DOORS } from '../support/doors.ts'
 import { fixture } from '../support/fixtures.ts'
 import { memoryFiles } from '../support/memory-files.ts'
+import { seeded } from '../support/random.ts'
 import { fixtureTensors } from '../support/tensors.ts'
 import { expectSameBits } from '../support/tolerances.ts'
 
@@ -139,6 +144,69 @@ test("llm-awq's state dictionary beside the config.json of the float model", asy
   const { config } = filesOf('gemv_fast')
   const source = await expectSameModel({ 'config.json': without(config), 'gemma-w4-g128-awq-v2.pt': PT }, 'gemv_fast')
   expect(source.methodConfig).toMatchObject({ version: 'llm-awq', groupSize: 128 })
+})
+
+describe("llm-awq's state dictionary as fewbit writes it", async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'fewbit-awq-pt-'))
+  const base = fixture('awq/gemma_g128_f16_gemv_fast/base')
+  const data = join(folder, 'data.json')
+  const random = seeded(7)
+  const ids = () => Array.from({ length: 16 }, () => Math.floor(random() * 200))
+  writeFileSync(data, JSON.stringify(Array.from({ length: 8 }, ids)))
+  const made = (out: string, version: string, force = false) =>
+    quantizePretrained(base, join(folder, out), new QuantizationConfig('awq', { version, duoScaling: false }), {
+      calibration: { file: data, length: 16 },
+      force,
+    })
+  const name = 'gemma-w4-g128-awq-v2.pt'
+  const { out } = await made(name, 'llm-awq')
+  await made('folder', 'llm-awq')
+  const stateDict = await openCheckpoint(await localFiles(out))
+  const safetensors = await openCheckpoint(await localFiles(join(folder, 'folder')))
+  afterAll(async () => {
+    await stateDict.close()
+    await safetensors.close()
+    rmSync(folder, { recursive: true })
+  })
+
+  test('is one file at the path that was given', () => {
+    expect(out).toBe(join(folder, name))
+    expect(readdirSync(folder).sort()).toEqual(['data.json', 'folder', name])
+    expect(stateDict).toMatchObject({ container: 'torch', config: null })
+  })
+
+  test('holds the tensors of the folder, and the tied head under its own name too', async () => {
+    const tied = ['lm_head.weight', 'model.embed_tokens.weight'] as const
+    expect([...stateDict.tensors.keys()].sort()).toEqual([...safetensors.tensors.keys(), tied[0]].sort())
+    for (const { name: tensor, dtype, shape } of safetensors.tensors.values()) {
+      const stored = stateDict.tensors.get(tensor)!
+      expect([stored.dtype, stored.shape]).toEqual([dtype, shape])
+      const expected = await safetensors.read(safetensors.tensors.get(tensor)!)
+      expectSameBits(await stateDict.read(stored), expected, tensor)
+    }
+    expect(stateDict.tensors.get(tied[0])!.offset).toBe(stateDict.tensors.get(tied[1])!.offset)
+  })
+
+  test('is read beside the config.json of the float model', async () => {
+    const config = readFileSync(join(base, 'config.json'), 'utf8')
+    const beside = await open({ 'config.json': config, [name]: new Uint8Array(readFileSync(out)) })
+    expect(beside.methodConfig).toMatchObject({ version: 'llm-awq', groupSize: 128 })
+    expect(await valuesOf(beside)).toEqual(await valuesOf(await modelSource(safetensors)))
+  })
+
+  test('replaces what is there only with force, and ends in the same bytes', async () => {
+    const bytes = readFileSync(out)
+    await expect(made(name, 'llm-awq')).rejects.toThrow(/exists already/)
+    await made(name, 'llm-awq', true)
+    expectSameBits(readFileSync(out), bytes, name)
+  })
+
+  test("is no form of AutoAWQ's layouts or of a float model: refused with what is one", async () => {
+    await expect(made('gemm.pt', 'gemm')).rejects.toMatchObject({
+      message: expect.stringContaining('kept in a folder'),
+      hint: expect.stringContaining('--type llm-awq'),
+    })
+  })
 })
 
 test("GPTQ's tensors of the same names are not taken for AWQ's", () => {

@@ -50,6 +50,7 @@ export async function openTorch(files: FileSet, name: string): Promise<Checkpoin
     }
     return {
       format: 'safetensors',
+      container: 'torch',
       files,
       tensors: new Map([...opened].map(([key, { tensor }]) => [key, tensor])),
       config: await configOf(files, name),

@@ -2,6 +2,7 @@
 // list is refused, by name. What comes out are plain values, tensors as descriptions of where their bytes are.
 import { FileError } from '../../core/errors.ts'
 import { OPCODES } from './opcodes.ts'
+import { STORAGES } from './storages.ts'
 
 /** A tensor of a storage: where its elements are. Strides are in elements. */
 export interface TorchTensor {
@@ -50,18 +51,6 @@ const CALLABLE: ReadonlySet<string> = new Set([
   'torch._utils._rebuild_parameter',
   'torch.Size',
 ])
-const STORAGES: Readonly<Record<string, string>> = {
-  'torch.FloatStorage': 'F32',
-  'torch.HalfStorage': 'F16',
-  'torch.BFloat16Storage': 'BF16',
-  'torch.DoubleStorage': 'F64',
-  'torch.LongStorage': 'I64',
-  'torch.IntStorage': 'I32',
-  'torch.ShortStorage': 'I16',
-  'torch.CharStorage': 'I8',
-  'torch.ByteStorage': 'U8',
-  'torch.BoolStorage': 'BOOL',
-}
 /** Names that are values: dtypes. */
 const DTYPE = /^torch\.(float|double|half|bfloat|int|uint|bool|long|short)\w*$/
 

@@ -1,4 +1,5 @@
 // `fewbit convert MODEL --to TARGET -o OUT`: a float folder or a GGUF file of any model that fewbit reads.
+import { isFilePath } from '../../api/location.ts'
 import { openQuantizers } from '../../backends/index.ts'
 import { outputStore } from '../../checkpoint/node/output.ts'
 import { UsageError } from '../../core/errors.ts'
@@ -32,7 +33,7 @@ export default command({
     if (!out) throw new UsageError('-o OUT is missing: where to write', { hint: 'fewbit convert --help' })
     const source = await openSource(args[0]!, output)
     try {
-      const single = target.kind === 'gguf' && out.endsWith('.gguf')
+      const single = isFilePath(out, target.kind === 'gguf' ? 'gguf' : 'safetensors')
       const store = await outputStore(out, { force: Boolean(options.force), single, source: modelPath(args[0]!) })
       const { device, threads } = deviceOf(options)
       const result = await convertModel(source, target, store, {

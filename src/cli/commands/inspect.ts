@@ -100,7 +100,7 @@ export default command({
       const metadata = [...checkpoint.metadata].map(([key, value]) => [key, shortValue(value)])
       output.result(
         {
-          format: checkpoint.format,
+          format: checkpoint.container ?? checkpoint.format,
           tensors: tensors.map(({ name, dtype, shape, byteLength }) => ({ name, dtype, shape, byteLength })),
           sizeBytes: bytes,
           dtypes: summary,
@@ -108,7 +108,7 @@ export default command({
           metadata: Object.fromEntries(metadata),
         },
         [
-          `${args[0]}: ${checkpoint.format}, ${tensors.length} tensors, ${formatBytes(bytes)}`,
+          `${args[0]}: ${checkpoint.container ?? checkpoint.format}, ${tensors.length} tensors, ${formatBytes(bytes)}`,
           config
             ? `config.json: ${JSON.stringify((config as Record<string, unknown>).quantization_config ?? 'no quantization_config')}`
             : '',

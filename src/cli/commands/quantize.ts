@@ -1,7 +1,7 @@
 // `fewbit quantize MODEL --method M -o OUT`: parses the method's flags, plans, and runs the streaming engine.
 import { readFile } from 'node:fs/promises'
 import { calibrationFor } from '../../api/calibration.ts'
-import { openPath } from '../../api/location.ts'
+import { isFilePath, openPath } from '../../api/location.ts'
 import { floatDtype } from '../../api/open.ts'
 import { openQuantizers } from '../../backends/index.ts'
 import { outputStore } from '../../checkpoint/node/output.ts'
@@ -85,7 +85,7 @@ export async function parsedMethod(
 }
 
 export const OUTPUT_OPTIONS = [
-  { flags: '-o, --out <path>', description: 'where to write: a folder, or a file ending in .gguf' },
+  { flags: '-o, --out <path>', description: 'where to write: a folder, a file ending in .gguf, or (llm-awq) in .pt' },
   { flags: '--force', description: 'replace what is there' },
   {
     flags: '--max-shard-size <size>',
@@ -143,7 +143,7 @@ export default command({
     if (!out)
       throw new UsageError('-o OUT is missing: where to write the quantised model', { hint: 'fewbit quantize --help' })
     const { method, config } = await parsedMethod(options, unknown)
-    const single = method.container === 'gguf' && out.endsWith('.gguf')
+    const single = isFilePath(out, method.container)
     const source = await openSource(args[0]!, output)
     try {
       const { device, threads } = deviceOf(options)

@@ -60,5 +60,6 @@ export const awq: Method<Awq, AwqSettings> = {
     quantize: quantizeBlock,
   },
   stored,
+  torchFile: ({ version }) => version === 'llm-awq',
   restoreDtype: () => 'F16',
 }

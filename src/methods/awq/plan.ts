@@ -44,7 +44,7 @@ export function plan(tensors: readonly TensorInfo[], model: ModelInfo, config: A
     tensors: steps,
     warnings: warningsOf(tensors, config),
     storedConfig: withSkips(config, skipped),
-    metadata: tiedNames(tensors, model),
+    aliases: tiedNames(tensors, model),
   }
 }
 
