@@ -60,6 +60,7 @@ function codes(name: string, shape: readonly number[], below: number, dtype: DTy
 function groupings([n, k]: Shape): readonly (readonly [string, Grouping])[] {
   const all: [string, Grouping][] = [
     ['groups of 8', { kind: 'flat', size: 8 }],
+    ['groups of 16', { kind: 'flat', size: 16 }],
     ['groups of 32', { kind: 'flat', size: 32 }],
     ['groups of 64', { kind: 'flat', size: 64 }],
     ['whole rows', { kind: 'flat', size: k }],
@@ -99,7 +100,7 @@ function affine(shape: Shape): Sample[] {
   return [...samples, ...rowAbsmax(shape), ...quantizedInputs(shape)]
 }
 
-/** Inputs that the method quantises: codes of every kind of digits, and groups that become floats. */
+/** Inputs that the method quantises: codes of every kind of digits, and groups that take a piece. */
 function quantizedInputs(shape: Shape): Sample[] {
   const groups = new Map(groupings(shape))
   const kinds = [
@@ -107,6 +108,7 @@ function quantizedInputs(shape: Shape): Sample[] {
     [8, 128, 'whole rows', 'int8'],
     [2, 'shift', 'whole rows', 'int8'],
     [5, 'zeroPoint', 'groups of 8', 'int8'],
+    [3, 'shift', 'groups of 16', 'int8'],
     [8, 128, 'whole rows', 'e4m3fn'],
     [4, 'shift', 'whole rows', 'e5m2'],
     [2, 'shift', 'groups of 32', 'e4m3fnuz'],

@@ -41,6 +41,15 @@ void open(Type type, const uint8_t* block, uint8_t* codes, float* scale) {
     case MXFP4:
       *scale = e8m0_half(block[0]);
       return open_nibbles(block + 1, codes);
+    case NVFP4:
+      for (int g = 0; g < 4; g++) {
+        scale[g] = ue4m3(block[g]) * 0.5f;
+        for (int i = 0; i < 8; i++) {
+          codes[16 * g + i] = block[4 + 8 * g + i] & 15;
+          codes[16 * g + i + 8] = block[4 + 8 * g + i] >> 4;
+        }
+      }
+      return;
     case TQ1_0:
       *scale = half_at(block + 52);
       open_trits(block, 32, 5, codes);

@@ -100,6 +100,9 @@ constexpr int N = 40, K = 512, ROWS = 3;
 /** Additive: codebooks of 256 entries over groups of 8. */
 constexpr int CODEBOOKS = 2, TABLE = CODEBOOKS * 256 * 8;
 
+/** Of groups of 8, the smallest. */
+constexpr int SCALES = N * K / 8;
+
 struct Example {
   linear::Scheme scheme;
   int bits, group;
@@ -113,6 +116,8 @@ constexpr Example EXAMPLES[] = {
     {linear::Scheme::DenseBF16, 0, 0, linear::Zero::Constant},
     {linear::Scheme::Affine, 1, 64, linear::Zero::Point},
     {linear::Scheme::Affine, 2, 64, linear::Zero::Point},
+    {linear::Scheme::Affine, 2, 16, linear::Zero::Point},
+    {linear::Scheme::Affine, 4, 8, linear::Zero::Shift},
     {linear::Scheme::Affine, 3, 64, linear::Zero::Point},
     {linear::Scheme::Affine, 4, 32, linear::Zero::Constant},
     {linear::Scheme::Affine, 4, 64, linear::Zero::Point},
@@ -121,6 +126,7 @@ constexpr Example EXAMPLES[] = {
     {linear::Scheme::Affine, 8, 32, linear::Zero::Constant},
     {linear::Scheme::Affine, 8, K, linear::Zero::Constant},
     {linear::Scheme::Lookup16, 4, 64, linear::Zero::Constant},
+    {linear::Scheme::Lookup16, 4, 16, linear::Zero::Constant},
     {linear::Scheme::Float8, 8, 64, linear::Zero::Constant},
     {linear::Scheme::Additive, 8, 8, linear::Zero::Constant},
     {linear::Scheme::Q2_K, 0, 0, linear::Zero::Constant},
@@ -201,8 +207,8 @@ bool int8_agrees(const linear::Kernels& kernels, linear::Call call, const Room& 
 bool example_agrees(const linear::Kernels& kernels, const Example& example, const Room& room) {
   Random random;
   fill_data(example, room.data, random);
-  random.fill(room.scale, N * K / 32);
-  random.fill(room.zeros, N * K / 32);
+  random.fill(room.scale, SCALES);
+  random.fill(room.zeros, SCALES);
   random.fill(room.table, TABLE);
   random.fill(room.x, ROWS * K);
   const float zero_point = example.bits == 8 ? 128 : 8;
@@ -241,8 +247,8 @@ int wrong_linear(const linear::Kernels& kernels, uint8_t* memory) {
   room.data = take(N * K * sizeof(float));
   room.tile = take(64 * K * sizeof(float) + 4096);
   room.scratch = take(ROWS * K / 8 * CODEBOOKS * 256 * sizeof(float));
-  room.scale = reinterpret_cast<float*>(take(N * K / 32 * sizeof(float)));
-  room.zeros = reinterpret_cast<float*>(take(N * K / 32 * sizeof(float)));
+  room.scale = reinterpret_cast<float*>(take(SCALES * sizeof(float)));
+  room.zeros = reinterpret_cast<float*>(take(SCALES * sizeof(float)));
   room.table = reinterpret_cast<float*>(take(TABLE * sizeof(float)));
   room.x = reinterpret_cast<float*>(take(ROWS * K * sizeof(float)));
   room.got = reinterpret_cast<float*>(take(ROWS * N * sizeof(float)));

@@ -58,11 +58,10 @@ struct LaneScales {
   float zero[PANEL_ROWS];
 };
 
-inline void read_group(const Weight& w, const uint8_t* group, LaneScales& s) {
-  const uint8_t* at = group + chunks_of(w.group) * chunk_bytes(w.bits);
+inline void read_group(const Weight& w, const uint8_t* at, LaneScales& s) {
   for (int lane = 0; lane < PANEL_ROWS; lane++) {
     s.scale[lane] = read_scale(w.scale_type, at, lane);
-    s.zero[lane] = w.zero == Zero::Constant ? w.zero_point : read_scale(w.scale_type, at + PANEL_ROWS * scale_bytes(w.scale_type), lane);
+    s.zero[lane] = w.zero == Zero::Constant ? w.zero_point : read_scale(w.scale_type, at + zeros_behind(w), lane);
   }
 }
 
@@ -146,8 +145,6 @@ inline void decode_dense(const Weight& w, const uint8_t* panel, int from, int to
 /** Columns [from, to) of a panel as float32 [to - from][16]; `from` is a multiple of 32. */
 inline void decode_panel(const Weight& w, const uint8_t* panel, int from, int to, float* out) {
   if (is_dense(w.scheme)) return decode_dense(w, panel, from, to, out);
-  LaneScales scales;
-  const uint8_t* read = nullptr;
   for (int k = from; k < to; k += CHUNK, out += CHUNK * PANEL_ROWS) {
     if (is_superblock(w.scheme)) {
       const uint8_t* block = panel + w.group_bytes * (size_t)(k / SUPERBLOCK);
@@ -155,10 +152,13 @@ inline void decode_panel(const Weight& w, const uint8_t* panel, int from, int to
       else decode_superblock_chunk(w, block, k % SUPERBLOCK / CHUNK, out);
       continue;
     }
-    const uint8_t* group = panel + w.group_bytes * (size_t)(k / w.group);
-    if (group != read) read_group(w, read = group, scales);
+    const uint8_t* span = panel + w.group_bytes * (size_t)(k / w.span);
     const int count = to - k < CHUNK ? to - k : CHUNK;
-    decode_chunk(w, group + k % w.group / CHUNK * chunk_bytes(w.bits), scales, 0, count, out);
+    LaneScales scales;
+    for (int from = 0; from < count; from += w.group) {
+      read_group(w, scales_of(w, span, from / w.group), scales);
+      decode_chunk(w, span + k % w.span / CHUNK * chunk_bytes(w.bits), scales, from, min(from + w.group, count), out + from * PANEL_ROWS);
+    }
   }
 }
 

@@ -6,7 +6,8 @@
 // bits i*b.. of a byte of vector v belong to k-block v*(8/b)+i.
 //
 //   affine, lookup,
-//   float8           group: chunks, 16 scales, 16 zeros (unless constant); a row's last chunk is padded with code 0
+//   float8           group: chunks, 16 scales, 16 zeros (unless constant); a row's last chunk is padded with code 0.
+//                    Groups of 8 or 16: a chunk, [4 or 2][16] scales, as many zeros; those behind the row's end are 0
 //   Q4_K, Q5_K       256 k: chunks, scales u8 [8][16], mins u8 [8][16], d f16 [16], dmin f16 [16]
 //   Q2_K             256 k: chunks, scales (low nibbles) and mins u8 [16][16], d f16 [16], dmin f16 [16]
 //   Q6_K             256 k: chunks, scales i8 [16][16], d f16 [16], 32 bytes of padding
@@ -31,6 +32,15 @@ inline bool is_dense(Scheme scheme) { return scheme <= Scheme::DenseBF16; }
 inline bool is_superblock(Scheme scheme) { return scheme >= Scheme::Q4_K; }
 inline int superblock_group(Scheme scheme) { return scheme == Scheme::Q6_K || scheme == Scheme::Q2_K ? 16 : 32; }
 inline int superblock_bits(Scheme scheme) { return scheme == Scheme::Q2_K ? 2 : scheme == Scheme::Q4_K ? 4 : scheme == Scheme::Q5_K ? 5 : 6; }
+/** Groups of one span. */
+inline int groups_of_span(const Weight& w) { return w.span / w.group; }
+/** Scales of group `index` of a span. */
+inline const uint8_t* scales_of(const Weight& w, const uint8_t* span, int index) {
+  return span + chunks_of(w.span) * chunk_bytes(w.bits) + index * PANEL_ROWS * scale_bytes(w.scale_type);
+}
+/** Bytes from the scales of a group to its zeros. */
+inline int zeros_behind(const Weight& w) { return groups_of_span(w) * PANEL_ROWS * scale_bytes(w.scale_type); }
+
 /** Bytes of the scales of a panel's superblock before its d. */
 inline int level_scale_bytes(int group) { return SUPERBLOCK / group * PANEL_ROWS; }
 

@@ -61,6 +61,7 @@ struct Weight {
   ScaleType scale_type;
   int n, k;
   int group;           // 0 for dense
+  int span;            // Affine, lookups: neighbours along k that lie together: a group, or the 4 or 2 groups of 8 or 16 of a chunk
   int panels;          // ceil(n / 16); Additive: of 64 rows
   size_t group_bytes;  // one panel's codes of a group (or superblock) and its scales; dense: one step of k
   size_t panel_bytes;
@@ -78,7 +79,7 @@ struct Weight {
 
 /**
  * The weight's descriptor, without its tile. Reads scales and zeros to find the narrowest type that holds them all.
- * Groups that are neither whole rows nor multiples of 32 become DenseF32.
+ * Groups of 8 and 16 share a chunk of 32; others that are neither whole rows nor multiples of 32 become DenseF32.
  */
 Weight describe(const Source& source);
 

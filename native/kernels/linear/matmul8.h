@@ -24,7 +24,7 @@ void open_codes(const uint8_t* chunk, uint8_t (&out)[8][VECTOR]) {
 }
 
 void open_chunk(const Weight& w, const uint8_t* tile, int k, OpenPiece& piece, int at) {
-  const uint8_t* group = tile + w.group_bytes * (size_t)(is_superblock(w.scheme) ? k / SUPERBLOCK : k / w.group);
+  const uint8_t* group = tile + w.group_bytes * (size_t)(is_superblock(w.scheme) ? k / SUPERBLOCK : k / w.span);
   const int index = is_superblock(w.scheme) ? k % SUPERBLOCK / CHUNK : k % w.group / CHUNK;
   const uint8_t* chunk = group + index * chunk_bytes(w.bits);
   switch (w.bits) {
@@ -41,8 +41,8 @@ void open_chunk(const Weight& w, const uint8_t* tile, int k, OpenPiece& piece, i
       s = load_f16(scales + 256 + side * LANES * 2) * load_u8(scales + index * PANEL_ROWS + side * LANES);
       offset = load_f16(scales + 288 + side * LANES * 2) * load_u8(scales + 128 + index * PANEL_ROWS + side * LANES);
     } else {
-      const uint8_t* scales = group + chunks_of(w.group) * chunk_bytes(w.bits);
-      const uint8_t* zeros = scales + PANEL_ROWS * scale_bytes(w.scale_type);
+      const uint8_t* scales = scales_of(w, group, 0);
+      const uint8_t* zeros = scales + zeros_behind(w);
       s = load_scale(w.scale_type, scales, side);
       if (w.zero == Zero::Constant) offset = s * splat(w.zero_point);
       else if (w.zero == Zero::Point) offset = s * load_scale(w.scale_type, zeros, side);
@@ -129,7 +129,7 @@ void matmul8_panel_of(const Call& c, Form f, int panel, float* local) {
 
 /** Weights that this kernel takes. */
 bool has_matmul8(const Weight& w) {
-  return (w.scheme == Scheme::Affine || w.scheme == Scheme::Q4_K || w.scheme == Scheme::Q5_K) && w.bits <= 5;
+  return ((w.scheme == Scheme::Affine && w.span == w.group) || w.scheme == Scheme::Q4_K || w.scheme == Scheme::Q5_K) && w.bits <= 5;
 }
 
 void matmul8_panel(const Call& c, Form f, int panel, float* local) {

@@ -39,13 +39,35 @@ FB_INLINE void close_group(const Weight& w, const uint8_t* scales, int side, F q
     y = fma(s, q - splat(w.zero_point) * a, y);
     return;
   }
-  const F z = load_scale(w.scale_type, scales + PANEL_ROWS * scale_bytes(w.scale_type), side);
+  const F z = load_scale(w.scale_type, scales + zeros_behind(w), side);
   if (w.zero == Zero::Point) y = fma(s, q - z * a, y);
   else y = fma(z, a, fma(s, q, y));
 }
 
+/** Groups of 16: two a chunk. */
+template <class Dots, bool ONE>
+FB_INLINE void halves_panel(const Weight& w, const Dots& dots, const uint8_t* tile, Rows<ONE>& rows) {
+  for (int at = 0; at < chunks_of(w.k); at++, tile += w.group_bytes) {
+    prefetch_chunk(tile, (int)w.group_bytes);
+    const uint8_t* scales = tile + chunk_bytes(Dots::bits);
+    for (int r = 0; r < rows.count(); r++) {
+      const Digits& x = rows.x[r];
+      const uint8_t* digits = x.digits + at * Dots::step;
+      F first[SIDES], second[SIDES];
+      dots.template sums<0, 4>(tile, digits, first);
+      dots.template sums<4, 4>(tile, digits + Dots::half, second);
+      const F scale = splat(x.scale[at]);
+      for (int side = 0; side < SIDES; side++) {
+        close_group(w, scales, side, first[side] * scale, x.sum[2 * at], rows.y[r][side]);
+        close_group(w, scales + PANEL_ROWS * scale_bytes(w.scale_type), side, second[side] * scale, x.sum[2 * at + 1], rows.y[r][side]);
+      }
+    }
+  }
+}
+
 template <class Dots, bool ONE>
 FB_INLINE void group_panel(const Weight& w, const Dots& dots, const uint8_t* tile, Rows<ONE>& rows) {
+  if (w.span != w.group) return halves_panel(w, dots, tile, rows);
   const int chunks = chunks_of(w.group), groups = w.k / w.group;
   int at = 0;
   for (int g = 0; g < groups; g++) {

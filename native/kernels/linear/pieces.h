@@ -32,29 +32,29 @@ FB_INLINE U code_bytes(const uint8_t* chunk, int block, int side) {
   return out;
 }
 
-/** out[k] = of(code) for one chunk and one side. */
+/** out[k] = of(code) for the columns [from, to) of one chunk and one side. */
 template <int BITS, class Of>
-FB_INLINE void for_codes(const uint8_t* chunk, int side, int count, float* out, Of of) {
-  for (int block = 0; block * 4 < count; block++) {
+FB_INLINE void for_codes(const uint8_t* chunk, int side, int from, int to, float* out, Of of) {
+  for (int block = from / 4; block * 4 < to; block++) {
     const U bytes = code_bytes<BITS>(chunk, block, side);
     for (int j = 0; j < 4; j++) store(out + (block * 4 + j) * PANEL_ROWS + side * LANES, of(bytes >> (8 * j) & 0xff));
   }
 }
 
 template <int BITS>
-void affine_chunk(const Weight& w, const uint8_t* chunk, const uint8_t* scales, int count, float* out) {
+void affine_chunk(const Weight& w, const uint8_t* chunk, const uint8_t* scales, int from, int to, float* out) {
   for (int side = 0; side < SIDES; side++) {
     const F s = load_scale(w.scale_type, scales, side);
-    const F z = w.zero == Zero::Constant ? splat(w.zero_point) : load_scale(w.scale_type, scales + PANEL_ROWS * scale_bytes(w.scale_type), side);
-    if (w.zero == Zero::Shift) for_codes<BITS>(chunk, side, count, out, [&](U q) FB_LAMBDA { return to_float((I)q) * s + z; });
-    else for_codes<BITS>(chunk, side, count, out, [&](U q) FB_LAMBDA { return (to_float((I)q) - z) * s; });
+    const F z = w.zero == Zero::Constant ? splat(w.zero_point) : load_scale(w.scale_type, scales + zeros_behind(w), side);
+    if (w.zero == Zero::Shift) for_codes<BITS>(chunk, side, from, to, out, [&](U q) FB_LAMBDA { return to_float((I)q) * s + z; });
+    else for_codes<BITS>(chunk, side, from, to, out, [&](U q) FB_LAMBDA { return (to_float((I)q) - z) * s; });
   }
 }
 
-void lookup_chunk(const Weight& w, const uint8_t* chunk, const uint8_t* scales, int count, float* out) {
+void lookup_chunk(const Weight& w, const uint8_t* chunk, const uint8_t* scales, int from, int to, float* out) {
   for (int side = 0; side < SIDES; side++) {
     const F s = load_scale(w.scale_type, scales, side);
-    for_codes<4>(chunk, side, count, out, [&](U q) FB_LAMBDA { return pick16(w.table, q) * s; });
+    for_codes<4>(chunk, side, from, to, out, [&](U q) FB_LAMBDA { return pick16(w.table, q) * s; });
   }
 }
 
@@ -108,7 +108,7 @@ void superblock_chunk(const uint8_t* block, int index, float* out) {
     } else {
       const F scale = d * load_u8(scales + index * 16 + side * LANES);
       const F min = load_f16(scales + 288 + side * LANES * 2) * load_u8(scales + 128 + index * 16 + side * LANES);
-      for_codes<BITS>(chunk, side, CHUNK, out, [&](U q) FB_LAMBDA { return scale * to_float((I)q) - min; });
+      for_codes<BITS>(chunk, side, 0, CHUNK, out, [&](U q) FB_LAMBDA { return scale * to_float((I)q) - min; });
     }
   }
 }
@@ -143,16 +143,16 @@ void dense_piece(const Weight& w, const uint8_t* panel, int from, int to, float*
   }
 }
 
-void affine_bits(const Weight& w, const uint8_t* chunk, const uint8_t* scales, int count, float* out) {
+void affine_bits(const Weight& w, const uint8_t* chunk, const uint8_t* scales, int from, int to, float* out) {
   switch (w.bits) {
-    case 1: return affine_chunk<1>(w, chunk, scales, count, out);
-    case 2: return affine_chunk<2>(w, chunk, scales, count, out);
-    case 3: return affine_chunk<3>(w, chunk, scales, count, out);
-    case 4: return affine_chunk<4>(w, chunk, scales, count, out);
-    case 5: return affine_chunk<5>(w, chunk, scales, count, out);
-    case 6: return affine_chunk<6>(w, chunk, scales, count, out);
-    case 7: return affine_chunk<7>(w, chunk, scales, count, out);
-    default: return affine_chunk<8>(w, chunk, scales, count, out);
+    case 1: return affine_chunk<1>(w, chunk, scales, from, to, out);
+    case 2: return affine_chunk<2>(w, chunk, scales, from, to, out);
+    case 3: return affine_chunk<3>(w, chunk, scales, from, to, out);
+    case 4: return affine_chunk<4>(w, chunk, scales, from, to, out);
+    case 5: return affine_chunk<5>(w, chunk, scales, from, to, out);
+    case 6: return affine_chunk<6>(w, chunk, scales, from, to, out);
+    case 7: return affine_chunk<7>(w, chunk, scales, from, to, out);
+    default: return affine_chunk<8>(w, chunk, scales, from, to, out);
   }
 }
 
@@ -213,14 +213,17 @@ void piece_of(const Weight& w, const uint8_t* panel, int from, int to, float* ou
       else superblock_chunk<6>(block, index, out);
       continue;
     }
-    const uint8_t* group = panel + w.group_bytes * (size_t)(k / w.group);
-    const uint8_t* chunk = group + k % w.group / CHUNK * chunk_bytes(w.bits);
-    const uint8_t* scales = group + chunks_of(w.group) * chunk_bytes(w.bits);
+    const uint8_t* span = panel + w.group_bytes * (size_t)(k / w.span);
+    const uint8_t* chunk = span + k % w.span / CHUNK * chunk_bytes(w.bits);
     const int count = to - k < CHUNK ? to - k : CHUNK;
-    if (w.scheme == Scheme::Lookup16) lookup_chunk(w, chunk, scales, count, out);
-    else if (w.scheme == Scheme::Float8 && w.mantissa == 2) float8_chunk<2>(w, chunk, scales, count, out);
-    else if (w.scheme == Scheme::Float8) float8_chunk<3>(w, chunk, scales, count, out);
-    else affine_bits(w, chunk, scales, count, out);
+    for (int first = 0; first < count; first += w.group) {
+      const uint8_t* scales = scales_of(w, span, first / w.group);
+      const int end = min(first + w.group, count);
+      if (w.scheme == Scheme::Lookup16) lookup_chunk(w, chunk, scales, first, end, out);
+      else if (w.scheme == Scheme::Float8 && w.mantissa == 2) float8_chunk<2>(w, chunk, scales, count, out);
+      else if (w.scheme == Scheme::Float8) float8_chunk<3>(w, chunk, scales, count, out);
+      else affine_bits(w, chunk, scales, first, end, out);
+    }
   }
 }
 

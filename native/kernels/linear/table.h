@@ -23,7 +23,8 @@ Choice choose(const Call& c) {
   if (c.phase == Phase::Decode && c.weight->scheme == Scheme::Float8) return {Kind::Float8, {0, 4, FLOAT8_TOP}};
 #if defined(FB_WORDS)
   const Weight& w = *c.weight;
-  if (c.phase == Phase::Decode && !is_dense(w.scheme)) {
+  // Groups of 8 have no sums of activations: they go through a piece.
+  if (c.phase == Phase::Decode && !is_dense(w.scheme) && w.group != 8) {
     const bool exact = c.mode == Mode::Exact;
     // Whole numbers are one digit, exactly.
     const bool one = c.unit != 0 && w.scheme != Scheme::Lookup16;

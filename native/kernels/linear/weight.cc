@@ -28,7 +28,11 @@ ScaleType narrowest_scale(const Source& s) {
 
 float float8_unit(const Source& s) { return power_of_two(127 - s.bias - FLOAT8_HALF); }
 
-bool has_tile(const Source& s) { return s.group == s.k || s.group % CHUNK == 0; }
+/** Columns that lie together in the tile; 0: no tile holds such groups. */
+int span_of(const Source& s) {
+  if (s.group == s.k || s.group % CHUNK == 0) return s.group;
+  return (s.group == 8 || s.group == 16) && s.scheme != Scheme::Float8 ? CHUNK : 0;
+}
 
 void write_scale(ScaleType type, uint8_t* out, int lane, float value) {
   if (type == ScaleType::F32) {
@@ -60,22 +64,20 @@ void write_chunk(int bits, const uint8_t* codes, int count, uint8_t* out, int la
 
 void tile_groups(const Source& s, const Weight& w, uint8_t* out, int panel) {
   const int groups = s.k / s.group;
-  const int chunks = chunks_of(s.group);
-  const size_t code_bytes = (size_t)chunks * (size_t)chunk_bytes(w.bits);
   const bool zeros = w.scheme == Scheme::Affine && w.zero != Zero::Constant;
   zero(out, w.panel_bytes);
   for (int lane = 0; lane < PANEL_ROWS && panel * PANEL_ROWS + lane < s.n; lane++) {
     const size_t row = (size_t)(panel * PANEL_ROWS + lane);
-    for (int g = 0; g < groups; g++) {
-      uint8_t* group = out + w.group_bytes * (size_t)g;
-      const uint8_t* codes = s.data + row * (size_t)s.k + (size_t)g * (size_t)s.group;
-      for (int c = 0; c < chunks; c++) {
-        const int left = s.group - c * CHUNK;
-        write_chunk(w.bits, codes + c * CHUNK, left < CHUNK ? left : CHUNK, group + c * chunk_bytes(w.bits), lane);
+    for (int k = 0; k < s.k; k += w.span) {
+      uint8_t* span = out + w.group_bytes * (size_t)(k / w.span);
+      const int end = k + w.span < s.k ? k + w.span : s.k;
+      for (int from = k; from < end; from += CHUNK, span += chunk_bytes(w.bits))
+        write_chunk(w.bits, s.data + row * (size_t)s.k + (size_t)from, end - from < CHUNK ? end - from : CHUNK, span, lane);
+      for (int g = k / s.group; g < end / s.group; g++, span += PANEL_ROWS * scale_bytes(w.scale_type)) {
+        const size_t at = row * (size_t)groups + (size_t)g;
+        write_scale(w.scale_type, span, lane, s.scale[at]);
+        if (zeros) write_scale(w.scale_type, span + zeros_behind(w), lane, s.zeros[at]);
       }
-      const size_t at = row * (size_t)groups + (size_t)g;
-      write_scale(w.scale_type, group + code_bytes, lane, s.scale[at]);
-      if (zeros) write_scale(w.scale_type, group + code_bytes + PANEL_ROWS * scale_bytes(w.scale_type), lane, s.zeros[at]);
     }
   }
 }
@@ -250,7 +252,7 @@ Weight describe(const Source& s) {
     describe_additive(s, w);
     return w;
   }
-  if (!is_dense(s.scheme) && !is_superblock(s.scheme) && !has_tile(s)) w.scheme = Scheme::DenseF32;
+  if (!is_dense(s.scheme) && !is_superblock(s.scheme) && span_of(s) == 0) w.scheme = Scheme::DenseF32;
   if (is_dense(w.scheme)) {
     w.bits = w.scheme == Scheme::DenseF32 ? 32 : 16;
     w.group_bytes = (size_t)(w.bits / 8) * PANEL_ROWS;
@@ -276,6 +278,7 @@ Weight describe(const Source& s) {
   }
   w.bits = (uint8_t)(s.scheme == Scheme::Lookup16 ? 4 : s.bits);
   w.group = s.group;
+  w.span = span_of(s);
   w.zero = s.scheme == Scheme::Affine ? s.zero : Zero::Constant;
   w.zero_point = s.scheme == Scheme::Affine && s.zero == Zero::Constant ? s.zero_point : 0;
   w.scale_type = narrowest_scale(s);
@@ -287,9 +290,8 @@ Weight describe(const Source& s) {
     for (int i = 0; i < 16; i++) w.table[i] = s.table[i];
     split_table(w);
   }
-  const size_t scales = (size_t)(scale_bytes(w.scale_type) * PANEL_ROWS);
-  w.group_bytes = (size_t)chunks_of(s.group) * (size_t)chunk_bytes(w.bits) + scales * (w.zero == Zero::Constant ? 1 : 2);
-  w.panel_bytes = w.group_bytes * (size_t)(s.k / s.group);
+  w.group_bytes = (size_t)(chunks_of(w.span) * chunk_bytes(w.bits) + zeros_behind(w) * (w.zero == Zero::Constant ? 1 : 2));
+  w.panel_bytes = w.group_bytes * (size_t)((s.k + w.span - 1) / w.span);
   return w;
 }
 

@@ -181,9 +181,9 @@ struct LookupDots {
         third = _mm512_dpwssd_epi32(third, _mm512_permutexvar_epi16(index, tables[1]), pair(x));
       }
     };
-    for (int v = 0; v < 4; v++, chunk += VECTOR, digits += 16) {
+    for (int v = FROM / 2; v < (FROM + COUNT) / 2; v++, digits += 16) {
       // Words of k 0 and 2 begin at their byte, those of k 1 and 3 one byte later.
-      const __m512i even = _mm512_loadu_si512(chunk), odd = _mm512_loadu_si512(chunk + 1);
+      const __m512i even = _mm512_loadu_si512(chunk + v * VECTOR), odd = _mm512_loadu_si512(chunk + v * VECTOR + 1);
       add(even, digits);
       add(odd, digits + 4);
       add(_mm512_srli_epi16(even, 4), digits + 8);
@@ -207,14 +207,14 @@ struct LookupDots {
   FB_INLINE void sums(const uint8_t* chunk, const uint8_t* digits, F (&out)[SIDES]) const {
     for (int side = 0; side < SIDES; side++) {
       I low[3] = {}, high[3] = {};
-      for (int b = 0; b < 8; b++) {
+      for (int b = FROM; b < FROM + COUNT; b++) {
         const U index = code_bytes<4>(chunk, b, side);
-        const W a = broadcast8(digits + b * 8);
+        const W a = broadcast8(digits + (b - FROM) * 8);
         const U even = pick_bytes(planes[0], index), odd = pick_bytes(planes[1], index);
         const W first = interleave_low(even, odd), second = interleave_high(even, odd);
         low[0] += pair_sums(first, a), high[0] += pair_sums(second, a);
         if constexpr (D == 2) {
-          const W a1 = broadcast8(digits + CHUNK * 2 + b * 8);
+          const W a1 = broadcast8(digits + CHUNK * 2 + (b - FROM) * 8);
           low[1] += pair_sums(first, a1), high[1] += pair_sums(second, a1);
           const U even1 = pick_bytes(planes[2], index), odd1 = pick_bytes(planes[3], index);
           low[2] += pair_sums(interleave_low(even1, odd1), a), high[2] += pair_sums(interleave_high(even1, odd1), a);

@@ -49,6 +49,7 @@ const OPENED: Readonly<Partial<Record<SuperblockType, Opened>>> = {
   IQ4_NL: IQ4,
   IQ4_XS: IQ4,
   MXFP4: { group: 32, table: E2M1_VALUES },
+  NVFP4: { group: 16, table: E2M1_VALUES },
   TQ1_0: TRITS,
   TQ2_0: TRITS,
   Q2_0: { group: 64, bits: 2, zero: 1 },
@@ -233,8 +234,7 @@ class Preparation {
     const scheme = SUPERBLOCK_SCHEMES[type]
     const opened = OPENED[type]
     if (opened) return this.opened(type, opened)
-    // A value of NVFP4 is two bits times four.
-    if (scheme === undefined && !grid && type !== 'Q3_K') return this.decoded(type === 'NVFP4' ? 'BF16' : 'F32')
+    if (scheme === undefined && !grid && type !== 'Q3_K') return this.decoded()
     const data = this.blocks.takeFrom(part(this.weight, 'blocks').data)
     if (grid) return { scheme: SCHEMES.levels, data, type: id, grid: this.blocks.takeFrom(gridOf(grid).values) }
     return scheme === undefined ? this.asQ6(data) : { scheme, data }
@@ -265,13 +265,13 @@ class Preparation {
     return { scheme: SUPERBLOCK_SCHEMES.Q6_K!, data }
   }
 
-  /** The values as floats that hold them: for what no tile holds. */
-  private async decoded(dtype: 'F32' | 'BF16' = 'F32'): Promise<Source> {
-    const call = decodeCall(this.weight, dtype, toFloat32)
-    const y = this.blocks.take(DTYPE_BYTES[dtype] * call.params[1])
+  /** The values as floats: for what no tile holds. */
+  private async decoded(): Promise<Source> {
+    const call = decodeCall(this.weight, 'F32', toFloat32)
+    const y = this.blocks.take(DTYPE_BYTES.F32 * call.params[1])
     const inputs = call.inputs.map((data) => this.blocks.takeFrom(data))
     await this.jobs.run(call.kernel, call.params[0], [...inputs, y, ...call.params])
-    return { scheme: SCHEMES[dtype], data: y }
+    return { scheme: SCHEMES.F32, data: y }
   }
 
   /** Scales as float32, nested ones restored. */
