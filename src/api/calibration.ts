@@ -84,7 +84,7 @@ export async function readCalibrationAt(file: string | ByteSource): Promise<Cali
 }
 
 /** The tokenizer where one is needed: files of ids do without. */
-async function lazyTokenizer({ checkpoint }: ModelSource): Promise<() => Tokenizer> {
+export async function lazyTokenizer({ checkpoint }: ModelSource): Promise<() => Tokenizer> {
   const found = await tokenizerOf(checkpoint.files).catch((error: unknown) => error)
   return () => {
     if (!(found instanceof Error)) return found as Tokenizer

@@ -13,6 +13,7 @@ import { llamaIds } from '../evaluate/text.ts'
 import { ggufNameOf } from '../models/parameters.ts'
 import type { ModelSource } from '../models/source.ts'
 import type { Tokenizer } from '../text/types.ts'
+import { lazyTokenizer } from './calibration.ts'
 
 export interface ImatrixOptions extends WorkOptions {
   readonly device: string
@@ -38,12 +39,11 @@ const DEFAULT_LENGTH = 512
 export async function makeImatrix(
   source: ModelSource,
   file: CalibrationFile,
-  tokenizer: Tokenizer,
   output: OutputStore,
   options: ImatrixOptions,
 ): Promise<ImatrixResult> {
   const { device, threads, onEvent, signal, memoryBytes = DEFAULT_MEMORY_BYTES } = options
-  const ids = chunksOf(source, file, tokenizer, options)
+  const ids = chunksOf(source, file, await lazyTokenizer(source), options)
   const kernels = await openQuantizers(device, { threads, signal })
   const backend = await openBackend(device)
   const pool = new ActivationPool(memoryBytes, output.scratch)
@@ -71,17 +71,17 @@ export async function makeImatrix(
 function chunksOf(
   { config }: ModelSource,
   file: CalibrationFile,
-  tokenizer: Tokenizer,
+  tokenizer: () => Tokenizer,
   { length = Math.min(DEFAULT_LENGTH, config.maxPositions), samples, onEvent }: ImatrixOptions,
 ): CalibrationIds {
   const context = { contextLength: config.maxPositions, vocabSize: config.vocabSize }
   if (file.kind === 'samples') {
     const rules = { cut: 'joined', length, samples } as const
-    const { ids, summary } = calibrationBlocks(file, () => tokenizer, { rules, ...context })
+    const { ids, summary } = calibrationBlocks(file, tokenizer, { rules, ...context })
     onEvent?.({ event: 'step', name: summary })
     return ids
   }
-  const { ids, bosId } = llamaIds(file.text, tokenizer)
+  const { ids, bosId } = llamaIds(file.text, tokenizer())
   if (ids.length < 2 * length)
     throw new ConfigError(
       `Cannot collect an importance matrix from "${file.name}": it has ${ids.length} tokens, chunks of ${length} need at least ${2 * length}`,

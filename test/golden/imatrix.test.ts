@@ -1,15 +1,15 @@
 // llama-imatrix on the embedded model, float32, first four chunks of the evaluation text: the same file but for float32's noise in the sums
 // (llama.cpp keeps keys and values as float16).
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { readCalibrationAt } from '../../src/api/calibration.ts'
 import { makeImatrix } from '../../src/api/imatrix.ts'
 import { openModel } from '../../src/api/open.ts'
-import { tokenizerOf } from '../../src/api/tokenizer.ts'
 import { openFile } from '../../src/checkpoint/node/files.ts'
 import { outputStore } from '../../src/checkpoint/node/output.ts'
+import type { ByteSource } from '../../src/checkpoint/types.ts'
 import { readImatrix } from '../../src/methods/gguf/imatrix.ts'
 import { memorySource } from '../support/memory-files.ts'
 import { FIXTURES } from '../support/tensors.ts'
@@ -23,17 +23,19 @@ const VALUE_TOLERANCE = 1e-3
 const folder = await mkdtemp(join(tmpdir(), 'fewbit-imatrix-'))
 afterAll(() => rm(folder, { recursive: true, force: true }))
 
-async function collect(text: string | undefined, samples: number) {
-  const source = await openModel(join(ROOT, 'models/stories-7m'))
-  const path = join(folder, `${samples}.gguf`)
-  const file =
-    text === undefined
-      ? await readCalibrationAt(join(ROOT, 'models/data/eval.txt'))
-      : await readCalibrationAt(memorySource('short.txt', new TextEncoder().encode(text)))
+const MODEL = join(ROOT, 'models/stories-7m')
+const short = (name: string, text: string) => memorySource(name, new TextEncoder().encode(text))
+
+async function collect(
+  data: string | ByteSource,
+  { model = MODEL, ...options }: { model?: string; samples: number; length?: number },
+) {
+  const source = await openModel(model)
+  const path = join(folder, `${basename(model)}-${options.samples}.gguf`)
   try {
     const store = await outputStore(path, { force: false, single: true })
-    const options = { device: 'cpu', threads: 2, dataset: 'eval.txt', samples }
-    await makeImatrix(source, file, await tokenizerOf(source.checkpoint.files), store, options)
+    const file = await readCalibrationAt(data)
+    await makeImatrix(source, file, store, { device: 'cpu', threads: 2, dataset: 'eval.txt', ...options })
     return path
   } finally {
     await source.checkpoint.close()
@@ -41,7 +43,7 @@ async function collect(text: string | undefined, samples: number) {
 }
 
 test('keys, names, order, counts and sums are those of llama-imatrix', async () => {
-  const path = await collect(undefined, 4)
+  const path = await collect(join(ROOT, 'models/data/eval.txt'), { samples: 4 })
   const [mine, expected] = await Promise.all([readFile(path), readFile(REFERENCE)])
   expect(mine.length).toBe(expected.length)
   expect(mine.subarray(0, HEADER_BYTES).equals(expected.subarray(0, HEADER_BYTES))).toBe(true)
@@ -56,5 +58,17 @@ test('keys, names, order, counts and sums are those of llama-imatrix', async () 
 })
 
 test('a text of less than two chunks is refused with its length', async () => {
-  await expect(collect('Once upon a time.', 1)).rejects.toThrow('chunks of 512 need at least 1024')
+  const text = short('short.txt', 'Once upon a time.')
+  await expect(collect(text, { samples: 1 })).rejects.toThrow('chunks of 512 need at least 1024')
+})
+
+test('a model without a tokenizer is measured on ids, and asks for ids where it is given a text', async () => {
+  const model = join(folder, 'no-tokenizer')
+  await mkdir(model)
+  for (const name of ['config.json', 'model.safetensors']) await symlink(join(MODEL, name), join(model, name))
+  const ids = Array.from({ length: 3 }, (_, s) => Array.from({ length: 16 }, (_, i) => 5 + 16 * s + i))
+  const path = await collect(short('ids.json', JSON.stringify(ids)), { model, samples: 3, length: 16 })
+  expect((await readImatrix(await openFile(path))).chunks).toBe(3)
+  const text = short('text.txt', 'Once upon a time.')
+  await expect(collect(text, { model, samples: 1 })).rejects.toThrow('neither tokenizer.json nor tokenizer.model')
 })

@@ -1,7 +1,6 @@
 // `fewbit imatrix MODEL --calibration FILE -o imatrix.gguf`: what GGUF quantisation weighs its errors with.
 import { readCalibrationAt } from '../../api/calibration.ts'
 import { makeImatrix } from '../../api/imatrix.ts'
-import { tokenizerOf } from '../../api/tokenizer.ts'
 import { outputStore } from '../../checkpoint/node/output.ts'
 import { CALIBRATION_OPTIONS, embeddedChats } from '../calibration.ts'
 import { command } from '../command.ts'
@@ -26,7 +25,7 @@ export default command({
       const given = options.calibration as string | undefined
       const file = await readCalibrationAt(given ?? (await embeddedChats(source, 'an importance matrix', output)))
       const store = await outputStore(out, { force: Boolean(options.force), single: true, source: modelPath(args[0]!) })
-      const result = await makeImatrix(source, file, await tokenizerOf(source.checkpoint.files), store, {
+      const result = await makeImatrix(source, file, store, {
         ...deviceOf(options),
         dataset: given ?? file.name,
         length: options.calibrationLength as number | undefined,
