@@ -1,33 +1,16 @@
-"""AutoAWQ on the CPU, one call a job: autoawq.py JOB.json, the result as JSON on the last line of stdout.
-
-{"do": "quantize", model, ids: [[...]], length, config: {w_bit, q_group_size, zero_point, version}, dtype, duo, out}: AutoAWQ's own search.
-{"do": "logits", path, ids, out}: float32 logits of an AWQ folder as AutoAWQ opens it. {"do": "quality", path, base, text, limit}.
-{"do": "random", config, seed, out}: a random model of a family.
+"""AutoAWQ on a CPU: its search (`make`), and folders as it opens them (`opened`).
 
 The search backs weights up with Tensor.cpu(), which copies on a GPU and aliases here: it is made to copy. The kernels do not run on a CPU, so
 a folder is opened by AutoAWQ (its modules take the tensors), and each of its modules is then replaced by float32 weights that the
 codes in it stand for, without the float16 rounding of the products.
 """
-import json
-import resource
-import sys
-import tempfile
-import warnings
-from pathlib import Path
-
-warnings.filterwarnings("ignore")
 import awq.models.base
 import torch
 from awq import AutoAWQForCausalLM
 from awq.modules.linear import WQLinear_GEMM, WQLinear_GEMV, WQLinear_GEMVFast
 from awq.quantize.quantizer import AwqQuantizer
 from awq.utils.packing_utils import dequantize_gemm
-from quality import quality, text_ids
-from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "auto": "auto"}
-FOLDERS = []  # removed when the process ends
+from loaders import spelled
 
 
 class CopyingQuantizer(AwqQuantizer):
@@ -39,30 +22,12 @@ class CopyingQuantizer(AwqQuantizer):
             del torch.Tensor.cpu
 
 
-def spelled(path):
-    """The folder `path` with a config.json that this transformers understands, which knows no rope_parameters."""
-    config = json.loads((Path(path) / "config.json").read_text())
-    if "rope_parameters" not in config or config["rope_parameters"]["rope_type"] != "default":
-        return path
-    config["rope_theta"] = config["rope_parameters"]["rope_theta"]
-    folder = tempfile.TemporaryDirectory()
-    FOLDERS.append(folder)
-    for file in Path(path).iterdir():
-        if file.name != "config.json":
-            (Path(folder.name) / file.name).symlink_to(file.resolve())
-    (Path(folder.name) / "config.json").write_text(json.dumps(config))
-    return folder.name
-
-
-def quantize(job):
-    model = AutoAWQForCausalLM.from_pretrained(spelled(job["model"]), torch_dtype=DTYPES[job["dtype"]], device_map="cpu")
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    model.quantize(None, quant_config=job["config"], calib_data=job["ids"], max_calib_samples=job.get("samples", 128),
-                   max_calib_seq_len=job["length"], duo_scaling=job.get("duo", True), quantizer_cls=CopyingQuantizer)
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    model.save_quantized(job["out"])
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"cpuSeconds": seconds, "peakBytes": after.ru_maxrss * 1024}
+def make(model, options, dtype):
+    made = AutoAWQForCausalLM.from_pretrained(spelled(model), torch_dtype=dtype, device_map="cpu")
+    made.quantize(None, quant_config=options["config"], calib_data=options["ids"], max_calib_samples=options["samples"],
+                  max_calib_seq_len=options["length"], quantizer_cls=CopyingQuantizer)
+    made.save_pretrained = made.save_quantized
+    return made
 
 
 def nibbles(words):
@@ -89,8 +54,9 @@ def float_weight(m):
 def opened(path):
     # On a CPU the package insists on modules of Intel's extension.
     awq.models.base.get_best_device = lambda: "cuda:0"
-    folder = spelled(path)
-    model = AutoAWQForCausalLM.from_quantized(folder, fuse_layers=False, device_map={"": "cpu"}, torch_dtype=torch.float32).model
+    model = AutoAWQForCausalLM.from_quantized(
+        spelled(path), fuse_layers=False, device_map={"": "cpu"}, torch_dtype=torch.float32
+    ).model
     for name, module in list(model.named_modules()):
         if not isinstance(module, (WQLinear_GEMM, WQLinear_GEMV, WQLinear_GEMVFast)):
             continue
@@ -101,38 +67,3 @@ def opened(path):
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, linear)
     return model.float().eval()
-
-
-@torch.no_grad()
-def logits(job):
-    model = opened(job["path"])
-    save_file({"logits": model(torch.tensor([job["ids"]])).logits.float().contiguous()}, job["out"])
-    return {}
-
-
-def measure(job):
-    base = AutoModelForCausalLM.from_pretrained(spelled(job["base"]), torch_dtype=torch.float32).eval()
-    ids = text_ids(AutoTokenizer.from_pretrained(job["base"]), job["text"])
-    return quality(base, opened(job["path"]), ids, job.get("limit"))
-
-
-def random(job):
-    torch.manual_seed(job["seed"])
-    config = AutoConfig.for_model(**job["config"])
-    model = AutoModelForCausalLM.from_config(config).float()
-    with torch.no_grad():
-        for p in model.parameters():
-            # Channels that differ, as those of trained models do.
-            if p.dim() == 1:
-                p.add_(torch.randn(p.shape) * 0.2)
-            else:
-                p.mul_(torch.exp(torch.randn(p.shape[0], 1) * 0.3))
-        embedding = model.get_input_embeddings().weight
-        embedding.mul_(torch.exp(torch.randn(1, embedding.shape[1]) * 0.8) * 20)
-    model.to(DTYPES[job["dtype"]]).save_pretrained(job["out"])
-    return {}
-
-
-torch.set_num_threads(2)
-job = json.load(open(sys.argv[1]))
-print(json.dumps({"quantize": quantize, "logits": logits, "quality": measure, "random": random}[job["do"]](job)))

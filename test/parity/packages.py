@@ -1,84 +1,75 @@
-"""Models quantised by the reference packages: packages.py JOB.json -> one line of JSON a result on stdout.
+"""The reference packages at work: packages.py JOB.json -> one line of JSON a variant on stdout. `do` of the job:
 
-{"package": "bitsandbytes" | "hqq" | "quanto", model, variants: [{options, out}], text}: each variant of the model, quantised in float32 and saved
-to `out`; with a text also its quality beside the float model. {"package": "aqlm", model, variants: [{path}], text}: the quality of folders that are there.
-{"package": "random", variants: [{config, seed, out}]}: random models.
+make: {model, options, dtype, out} a variant: quantised by `package`, saved to `out`; with a `text` also its quality as it was made.
+logits: {path, ids, out}: the float32 logits of a folder or file as `package` opens it.
+measure: {path}: its quality; of the job: `base`, the float model; `text`; `limit` of its tokens; `kept`, the file of the float model's logits.
+random: {config, seed, dtype, out}: a random model of a family.
 """
 import json
+import resource
 import sys
 import warnings
 
 warnings.filterwarnings("ignore")
 import torch
-import transformers
-from quality import quality, text_ids
+from loaders import load, loader
+from quality import float_logs, quality, text_ids, windows_of
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-DTYPE = {"dtype": torch.float32} if int(transformers.__version__.split(".")[0]) >= 5 else {"torch_dtype": torch.float32}
+
+def processor_seconds():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
-def load(path, **options):
-    return AutoModelForCausalLM.from_pretrained(path, device_map="cpu", **DTYPE, **options).eval()
+def judge(job):
+    """A function from a model to its quality on the job's text."""
+    windows = windows_of(text_ids(AutoTokenizer.from_pretrained(job["base"]), job["text"]), job.get("limit"))
+    base = float_logs(lambda: load(job["base"]), windows, job["kept"])
+    return lambda model: quality(base, model, windows)
 
 
-class Remembered:
-    """The float model: its values of a window are computed once for all variants."""
-
-    def __init__(self, model):
-        self.model, self.seen = model, {}
-
-    def __call__(self, window):
-        key = window.numpy().tobytes()
-        if key not in self.seen:
-            self.seen[key] = self.model(window)
-        return self.seen[key]
+def make(job):
+    judged = judge(job) if "text" in job else lambda model: {}
+    for variant in job["variants"]:
+        before = processor_seconds()
+        dtype = getattr(torch, variant["dtype"])
+        model = loader(job["package"]).make(variant["model"], variant["options"], dtype)
+        seconds = processor_seconds() - before
+        model.save_pretrained(variant["out"])
+        yield {"cpuSeconds": seconds, **judged(model)}
 
 
-def bitsandbytes(model, options):
-    from transformers import BitsAndBytesConfig
-
-    return load(model, quantization_config=BitsAndBytesConfig(**options))
-
-
-def hqq(model, options):
-    from transformers import HqqConfig
-
-    return load(model, quantization_config=HqqConfig(**options))
+def logits(job):
+    for variant in job["variants"]:
+        model = loader(job["package"]).opened(variant["path"])
+        out = model(torch.tensor([variant["ids"]])).logits.float().contiguous()
+        save_file({"logits": out}, variant["out"])
+        yield {}
 
 
-def quanto(model, options):
-    from optimum.quanto import HqqOptimizer, QuantizedModelForCausalLM, qtypes
+def measure(job):
+    judged, package = judge(job), loader(job["package"])
+    for variant in job["variants"]:
+        yield judged(getattr(package, "measured", package.opened)(variant["path"]))
 
-    optimizers = {"optimizer": HqqOptimizer()} if options["optimizer"] == "hqq" else {}
-    return QuantizedModelForCausalLM.quantize(load(model), weights=qtypes[options["type"]], exclude="lm_head", **optimizers)
 
-
-def random_model(variant):
-    torch.manual_seed(variant["seed"])
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**variant["config"])).float()
-    with torch.no_grad():
+def random(job):
+    for variant in job["variants"]:
+        torch.manual_seed(variant["seed"])
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**variant["config"])).float()
         for p in model.parameters():
+            # Channels that differ, as those of trained models do.
             p.add_(torch.randn(p.shape) * 0.2) if p.dim() == 1 else p.mul_(torch.exp(torch.randn(p.shape[0], 1) * 0.3))
-    model.save_pretrained(variant["out"])
+        embedding = model.get_input_embeddings().weight
+        embedding.mul_(torch.exp(torch.randn(1, embedding.shape[1]) * 0.8) * 20)
+        model.to(getattr(torch, variant["dtype"])).save_pretrained(variant["out"])
+        yield {}
 
 
-def measured(job):
-    ids = text_ids(AutoTokenizer.from_pretrained(job["model"]), job["text"]) if job.get("text") else None
-    base = Remembered(load(job["model"])) if ids else None
-    make = {"bitsandbytes": bitsandbytes, "hqq": hqq, "quanto": quanto, "aqlm": lambda model, options: load(options["path"])}[job["package"]]
-    for variant in job["variants"]:
-        model = make(job["model"], variant.get("options", variant))
-        # Before any forward pass: one of bitsandbytes on a CPU repacks the weights that are then saved.
-        if "out" in variant:
-            model.save_pretrained(variant["out"])
-        print(json.dumps(quality(base, model, ids, job.get("limit")) if ids else {}), flush=True)
-
-
-torch.set_num_threads(1)
 job = json.load(open(sys.argv[1]))
-if job["package"] == "random":
-    for variant in job["variants"]:
-        random_model(variant)
-        print("{}", flush=True)
-else:
-    measured(job)
+torch.set_num_threads(job.get("threads", 1))
+with torch.no_grad():
+    for result in {"make": make, "logits": logits, "measure": measure, "random": random}[job["do"]](job):
+        print(json.dumps(result), flush=True)

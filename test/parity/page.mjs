@@ -1,4 +1,4 @@
-// docs/parity-methods.md: a section is replaced by what this run found, the others stay.
+// docs/parity-methods.md: what a run found. A whole run writes it anew; one of some sections replaces those, the others stay.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
@@ -7,13 +7,16 @@ import { ROOT } from './tools.mjs'
 const PAGE = join(ROOT, 'docs', 'parity-methods.md')
 const INTRODUCTION = `# Parity with the reference packages
 
-Each method beside the package whose files it reads and writes, on data that no fixture holds. \`test/parity/\` has the scripts; they need the
-packages and are no part of \`npm test\`.
+Each method beside the package whose files it reads and writes, on data that no fixture holds; written by \`npm run test:parity -- --write\`.
+\`test/parity/\` has the scripts; they need the packages and are no part of \`npm test\`.
 
-\`npm run test:parity -- --write\` quantises the embedded model, and random models of fresh seeds, with fewbit and with the packages, compares the
-files byte by byte, and measures both sides: \`eval.txt\`, windows of 512 tokens, all 56,721 predictions (with \`--limit\`: of the first tokens
-only, as a table then says), KL(float, quantised) in nats, float32. Gates: the package's KL + 3%, its perplexity + 0.5%. Files of equal bytes are
-equal models: what then differs is the package's own arithmetic. A section whose package is not there is skipped by name.
+Models: the embedded one, and random ones of four families whose values and widths come from the seed: Llama with shared heads (float16),
+Qwen 2 with biases and a tied head (float32), Mistral (bfloat16), Gemma (float32). **Files**: \`model.safetensors\` of both, byte for byte.
+**Logits**: the package opens the files that fewbit has written; the largest difference, as a part of the logits' span. **KL** and **perplexity**, of the
+embedded model: \`eval.txt\`, windows of 512 tokens, all 56,721 predictions (with \`--limit\`: of the first tokens only, as a table then
+says), KL(float, quantised) in nats, float32 (float model: perplexity 6.562). Gates: the package's KL + 3%, its perplexity + 0.5%, or as a
+table says. Files of equal bytes are equal models: what then differs is the package's own arithmetic. The exit status says whether all gates
+hold; a section whose package is not there is skipped by name.
 `
 
 function sectionOf(title, { note, columns, rows }) {
@@ -22,16 +25,18 @@ function sectionOf(title, { note, columns, rows }) {
   return `## ${title}\n\n${note}\n\n${table}\n`
 }
 
-/** `seed` of the random models, `limit` of the tokens that were measured. */
-export function writePage(report, { seed, limit }) {
-  const old = existsSync(PAGE) ? readFileSync(PAGE, 'utf8') : INTRODUCTION
-  const [introduction, ...parts] = old.split(/^(?=## )/m)
-  const sections = new Map(parts.map((part) => [/^## (.*)/.exec(part)[1], `${part.trim()}\n`]))
+function sectionsOf(page) {
+  const parts = page.split(/^(?=## )/m).slice(1)
+  return new Map(parts.map((part) => [/^## (.*)/.exec(part)[1], `${part.trim()}\n`]))
+}
+
+/** `only`: not all sections were run; `seed` of the random models; `limit` of the tokens that were measured. */
+export function writePage(report, { only, seed, limit }) {
+  const sections = only && existsSync(PAGE) ? sectionsOf(readFileSync(PAGE, 'utf8')) : new Map()
   const date = new Date().toISOString().slice(0, 10)
+  const measured = `${date}, ${cpus().length} cores of an ${cpus()[0].model}, seed ${seed}${limit ? `; the first ${limit} tokens` : ''}.`
   for (const [title, section] of report.sections) {
-    const measured = `${date}, ${cpus()[0].model}${seed ? `, seed ${seed}` : ''}${limit ? `; the first ${limit} tokens` : ''}`
-    const note = `${section.note} ${measured}.`
-    sections.set(title, sectionOf(title, { ...section, note }))
+    sections.set(title, sectionOf(title, { ...section, note: `${section.note} ${measured}` }))
   }
-  writeFileSync(PAGE, [`${introduction.trim()}\n`, ...sections.values()].join('\n'))
+  writeFileSync(PAGE, [INTRODUCTION, ...sections.values()].join('\n'))
 }

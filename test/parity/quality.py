@@ -1,9 +1,12 @@
-"""What the parity scripts in Python share: the ids of an evaluation text, and perplexity and KL divergence of one model beside another."""
+"""What the parity scripts share: the ids of an evaluation text, and perplexity and KL divergence of a model beside the float one."""
 import math
+import os
 
+import numpy as np
 import torch
 
 WINDOW = 512
+BATCH = 8  # windows
 END = "<|endoftext|>"
 
 
@@ -19,15 +22,36 @@ def text_ids(tokenizer, path):
     return ids
 
 
-@torch.no_grad()
-def quality(base, model, ids, limit=None):
-    """Perplexity of `model` and KL(base, model) in nats over all predictions of windows that do not overlap."""
-    nll = divergence = count = 0.0
-    for start in range(0, min(limit or len(ids), len(ids)) - WINDOW + 1, WINDOW):
-        window = torch.tensor([ids[start : start + WINDOW]])
-        p = torch.log_softmax(base(window).logits[0, :-1].double(), -1)
-        q = torch.log_softmax(model(window).logits[0, :-1].double(), -1)
-        nll -= q.gather(1, window[0, 1:, None]).sum().item()
-        divergence += (p.exp() * (p - q)).sum().item()
-        count += WINDOW - 1
-    return {"perplexity": math.exp(nll / count), "kl": divergence / count, "predictions": int(count)}
+def windows_of(ids, limit=None):
+    """Windows that do not overlap, the remainder dropped: int64 [windows, WINDOW]."""
+    count = min(limit or len(ids), len(ids)) // WINDOW
+    return torch.tensor(ids[: count * WINDOW]).reshape(count, WINDOW)
+
+
+def batches(windows):
+    return [(at, windows[at : at + BATCH]) for at in range(0, len(windows), BATCH)]
+
+
+def float_logs(load, windows, path):
+    """Logarithms of the float model's probabilities, float32 [windows, WINDOW - 1, V]: computed once by whoever comes first, kept at `path`."""
+    if not os.path.exists(path):
+        model = load()
+        shape = (len(windows), WINDOW - 1, model.config.vocab_size)
+        kept = np.lib.format.open_memmap(path + ".partial", mode="w+", dtype=np.float32, shape=shape)
+        for at, batch in batches(windows):
+            kept[at : at + len(batch)] = torch.log_softmax(model(batch).logits[:, :-1].float(), -1).numpy()
+        kept.flush()
+        os.rename(path + ".partial", path)
+    return np.load(path, mmap_mode="r")
+
+
+def quality(base, model, windows):
+    """Perplexity of `model` and KL(base, model) in nats over all predictions; `base` as float_logs gives it."""
+    nll = divergence = 0.0
+    for at, batch in batches(windows):
+        p = torch.from_numpy(base[at : at + len(batch)].copy())
+        q = torch.log_softmax(model(batch).logits[:, :-1].float(), -1)
+        nll -= q.gather(-1, batch[:, 1:, None]).double().sum().item()
+        divergence += (p.exp() * (p - q)).sum(-1).double().sum().item()
+    count = windows.shape[0] * (WINDOW - 1)
+    return {"perplexity": math.exp(nll / count), "kl": divergence / count, "predictions": count}
