@@ -68,6 +68,11 @@ export function headModule(tensors: readonly TensorInfo[]): string {
   return head ? moduleOf(head.name) : 'lm_head'
 }
 
+/** Why an embedding that is the output head too stays float; undefined for any other tensor. */
+export function tiedHeadReason({ role }: TensorInfo, { tied }: ModelInfo): string | undefined {
+  return role === 'embedding' && tied ? 'output head, tied to the embedding' : undefined
+}
+
 /**
  * The names that the reference skips where no list is given, sorted: the head, the owner of the last parameter, and both sides
  * of a tied pair.
@@ -98,8 +103,7 @@ export function decideSkips(
   const warnings: string[] = []
   const head = headModule(tensors)
   const reasons = tensors.map((t) => {
-    if (t.role === 'embedding' && model.tied) return 'output head, tied to the embedding'
-    if (t.role !== 'linear' && t.role !== 'head') return undefined
+    if (t.role !== 'linear' && t.role !== 'head') return tiedHeadReason(t, model)
     const pattern = list.match(moduleOf(t.name))
     if (pattern !== undefined) return patterns ? `skipped by ${JSON.stringify(pattern)} of ${key}` : 'output head'
     return t.role === 'head' && model.tied ? 'tied to the embedding' : undefined

@@ -1,7 +1,7 @@
 // Which linears are quantised and why the others are not; a scheme that a layer cannot have is refused before any work.
 import { WeightError } from '../../core/errors.ts'
 import type { AdditiveScheme } from '../../weights/scheme.ts'
-import { headModule, moduleOf } from '../skip.ts'
+import { headModule, moduleOf, tiedHeadReason } from '../skip.ts'
 import type { ModelInfo, QuantizationPlan, TensorInfo, TensorPlan } from '../types.ts'
 import { type Aqlm, nameOf, SKIP_KEY, storedConfig } from './config.ts'
 import type { AqlmSettings } from './quantize.ts'
@@ -45,9 +45,8 @@ export function plan(tensors: readonly TensorInfo[], model: ModelInfo, config: A
 }
 
 function planTensor(tensor: TensorInfo, model: ModelInfo, config: Aqlm): TensorPlan<AqlmSettings> {
-  if (tensor.role === 'head')
-    return { action: 'keep', reason: model.tied ? 'output head, tied to the embedding' : 'output head' }
-  if (tensor.role !== 'linear') return { action: 'keep' }
+  if (tensor.role === 'head') return { action: 'keep', reason: 'output head' }
+  if (tensor.role !== 'linear') return { action: 'keep', reason: tiedHeadReason(tensor, model) }
   const entry = skipEntry(config.skip, moduleOf(tensor.name))
   if (entry !== undefined) return { action: 'keep', reason: `skipped by ${JSON.stringify(entry)} of ${SKIP_KEY}` }
   assertQuantisable(tensor, config.scheme)

@@ -1,7 +1,7 @@
 // Which linears are quantised, which tensors only change with them, and why the others stay; refused before any work where nothing can be done.
 import { ConfigError, WeightError } from '../../core/errors.ts'
 import { blockSpans, cutGraph } from '../../graph/cut.ts'
-import { moduleOf } from '../skip.ts'
+import { moduleOf, tiedHeadReason } from '../skip.ts'
 import type { ModelInfo, QuantizationPlan, TensorInfo, TensorPlan } from '../types.ts'
 import { type Awq, type AwqSettings, SKIP_KEY } from './config.ts'
 import { scaleGroups } from './groups.ts'
@@ -37,7 +37,7 @@ export function plan(tensors: readonly TensorInfo[], model: ModelInfo, config: A
     if (changed.has(path)) return { action: 'adjust', reason, dtype: changed.get(path) === 'bias' ? 'F16' : undefined }
     if (info.role === 'head') return { action: 'keep', reason: 'output head' }
     if (info.role === 'linear') return { action: 'keep', reason: reason ?? 'outside the decoder layers' }
-    return { action: 'keep' }
+    return { action: 'keep', reason: tiedHeadReason(info, model) }
   })
   const skipped = [...new Set(ragged)].filter((name) => !config.skip.some((entry) => name.includes(entry)))
   return {

@@ -49,6 +49,7 @@ test('an entry that occurs nowhere and a quantised head are warnings', () => {
 
 test('a tied head stays float, with a warning where the list does not name it', () => {
   const tied = { ...MODEL, tied: true }
+  expect(outcome([EMBEDDING, Q], {}, tied)[0]).toBe('output head, tied to the embedding')
   expect(outcome([EMBEDDING, Q, HEAD], { skip_modules: [] }, tied)[2]).toBe('tied to the embedding')
   expect(planOf([EMBEDDING, Q], { skip_modules: [] }, tied).warnings).toEqual([
     'lm_head is tied to the embedding: both stay float although skip_modules does not name it',

@@ -1,7 +1,7 @@
 // Which linears are quantised and why the others are not; everything that can be refused is refused before any work.
 import type { DType } from '../../core/dtypes.ts'
 import { WeightError } from '../../core/errors.ts'
-import { headModule, moduleOf } from '../skip.ts'
+import { headModule, moduleOf, tiedHeadReason } from '../skip.ts'
 import type { ModelInfo, QuantizationPlan, TensorInfo, TensorPlan } from '../types.ts'
 import { type Hqq, type HqqSettings, SKIP_KEY } from './config.ts'
 import { layoutProblem } from './layout.ts'
@@ -44,7 +44,8 @@ export function plan(tensors: readonly TensorInfo[], model: ModelInfo, config: H
 }
 
 function planTensor(tensor: TensorInfo, model: ModelInfo, config: Hqq): TensorPlan<HqqSettings> {
-  if (tensor.role !== 'linear' && tensor.role !== 'head') return { action: 'keep' }
+  if (tensor.role !== 'linear' && tensor.role !== 'head')
+    return { action: 'keep', reason: tiedHeadReason(tensor, model) }
   const module = moduleOf(tensor.name)
   const entry = skipEntry(module, config)
   if (entry !== undefined) return { action: 'keep', reason: `skipped by ${JSON.stringify(entry)} of ${SKIP_KEY}` }
