@@ -11,6 +11,7 @@ import { decode, denseWeight, type QuantizedWeight } from '../weights/weight.ts'
 import { withDtype } from './cast.ts'
 import { type Origin, viewReader } from './computed.ts'
 import { folderFiles } from './gguf/folder.ts'
+import { withoutMarkers } from './quantization-config.ts'
 import { type ModelSource, modelDtype, modelSource } from './source.ts'
 
 export interface DequantizeOptions {
@@ -76,6 +77,7 @@ function restored(source: ModelSource, { dtype, keepsVectors, kernels }: Restori
   })
   return {
     ...checkpoint,
+    files: withoutMarkers(checkpoint.files),
     format: 'safetensors',
     tensors,
     metadata: new Map([['format', 'pt']]),

@@ -1,6 +1,6 @@
 // Which method a checkpoint is quantised with: quantization_config of config.json, or the container itself.
 import { readText } from '../checkpoint/open.ts'
-import type { Checkpoint } from '../checkpoint/types.ts'
+import type { Checkpoint, FileSet } from '../checkpoint/types.ts'
 import { ConfigError, UnsupportedError } from '../core/errors.ts'
 import { isJsonObject, type JsonObject, parseJsonObject } from '../core/json.ts'
 import { methods } from '../methods/index.ts'
@@ -34,6 +34,24 @@ export async function methodOfFolder({ files, config, tensors }: Checkpoint): Pr
     if (stored) return { method, config: method.parseConfig(stored) }
   }
   return undefined
+}
+
+/** Files that mark a folder as quantised: they belong to weights as its method stores them. */
+export function markerFiles(): string[] {
+  return methods().flatMap(({ marker }) => (marker ? [marker.file] : []))
+}
+
+/** The files of a folder whose weights are seen as floats: nothing marks it as quantised. */
+export function withoutMarkers(files: FileSet): FileSet {
+  const markers = new Set(markerFiles())
+  return {
+    name: files.name,
+    single: files.single,
+    list: async () => (await files.list()).filter((name) => !markers.has(name)),
+    has: async (name) => !markers.has(name) && files.has(name),
+    open: (name) => files.open(name),
+    folder: files.folder && ((name) => files.folder!(name)),
+  }
 }
 
 /** Files of bitsandbytes from before `quant_method` existed say only how they were loaded. */

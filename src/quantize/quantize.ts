@@ -17,11 +17,11 @@ import type { WorkOptions } from '../core/events.ts'
 import type { JsonObject } from '../core/json.ts'
 import { VERSION } from '../core/version.ts'
 import { blockMethod } from '../methods/calibration.ts'
-import { methods } from '../methods/index.ts'
 import type { Method, QuantizationPlan, QuantizerKernels, TensorInfo } from '../methods/types.ts'
 import { withDtype } from '../models/cast.ts'
 import { ggufTokenizerOf } from '../models/gguf/tokenizer.ts'
 import { ggufView } from '../models/gguf/view.ts'
+import { markerFiles } from '../models/quantization-config.ts'
 import { isTransposed, type ModelSource, modelDtype, modelInfo, tensorInfos } from '../models/source.ts'
 import { untiedFor } from '../models/untied.ts'
 import { type Calibrated, type CalibrationSetup, calibratedJobs } from './calibrated.ts'
@@ -229,11 +229,6 @@ function noTorchFile({ name, single }: OutputStore, method: Method): Unsupported
     method: method.name,
     hint: 'name a folder; llm-awq alone keeps one file: --method awq --type llm-awq -o OUT.pt',
   })
-}
-
-/** Files that mark a folder as quantised: they belong to weights that are not copied. */
-function markerFiles(): string[] {
-  return methods().flatMap(({ marker }) => (marker ? [marker.file] : []))
 }
 
 /** What a method that settles the model's dtype changes. */

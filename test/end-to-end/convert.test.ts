@@ -90,6 +90,11 @@ describe('a quantised model is restored', () => {
     'bitsandbytes/int8',
     'hqq/llama_b4_axis0_f16',
     'hqq/llama_b3',
+    'quanto/llama_qint4',
+    'quanto/llama_qfloat8_e4m3fn',
+    'eetq/checkpoint',
+    'awq/llama_g32_f32_gemm/checkpoint',
+    'aqlm/tiny_llama_2x8',
     'gguf/models/a-q4_k_m.gguf',
     'gguf/models/a-q4_0.gguf',
   ]
@@ -109,10 +114,19 @@ describe('a quantised model is restored', () => {
         await source.checkpoint.close()
       })
 
-  test('and then written as GGUF', async () => {
-    const out = await convert(join(FIXTURES, 'hqq/llama_b4'), 'gguf:q8_0', 'from-hqq.gguf', DOORS[0][1])
+  const FOLDERS = QUANTISED.filter((name) => !name.endsWith('.gguf'))
+  test.each(FOLDERS)('%s, and then written as GGUF', async (name) => {
+    const out = await convert(join(FIXTURES, name), 'gguf:f16', 'restored.gguf', DOORS[0][1])
     const types = new Set([...(await tensors(out)).values()].map((text) => text.split(' ')[0]))
-    expect(types).toEqual(new Set(['Q8_0', 'F32']))
+    expect(types).toEqual(new Set(['F16', 'F32']))
+  })
+
+  test('as a folder that is float to whoever opens it, without the file that marked it as quantised', async () => {
+    const out = await convert(join(FIXTURES, 'quanto/llama_qint4'), 'float:f32', 'float-quanto', DOORS[0][1])
+    expect(await readdir(out)).not.toContain('quanto_qmap.json')
+    const { method, checkpoint } = await openModel(out)
+    await checkpoint.close()
+    expect(method).toBeUndefined()
   })
 })
 
