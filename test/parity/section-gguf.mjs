@@ -46,7 +46,7 @@ function prepare(model, llama, draw) {
   const [source, matrix] = [file(model, 'source.gguf'), file(model, 'imatrix.gguf')]
   fewbit('quantize', model.path, '--method', 'gguf', '--type', 'bf16', '-o', source)
   if (model.name === 'embedded') {
-    const chunks = ['-c', '512', '--chunks', '20', '-t', '2']
+    const chunks = ['-c', '512', '--chunks', '20', '-t', '1']
     run(join(llama, 'llama-imatrix'), ['-m', source, '-f', TEXT, '-o', matrix, ...chunks])
   } else {
     const data = ['--calibration', idSamples(model, draw), '--calibration-length', '64']
@@ -60,7 +60,7 @@ const imatrixFlags = (matrix) => (matrix ? ['--imatrix', matrix] : [])
 /** llama-quantize's file, or undefined where it refuses. */
 function quantizedByLlama(llama, source, type, matrix) {
   rmSync(theirs, { force: true })
-  const { status } = spawnSync(join(llama, 'llama-quantize'), [...imatrixFlags(matrix), source, theirs, type, '2'])
+  const { status } = spawnSync(join(llama, 'llama-quantize'), [...imatrixFlags(matrix), source, theirs, type, '1'])
   return status === 0 ? theirs : undefined
 }
 
@@ -143,7 +143,7 @@ function deviation(ours, expected) {
 
 function inLlama({ report, embedded }, llama, type) {
   const path = quantized(embedded, ['--method', 'gguf', '--type', type], `llama-${type}.gguf`)
-  const prompt = ['-p', 'Once upon a time there was', '--save-logits', '--logits-output-dir', work, '-t', '2']
+  const prompt = ['-p', 'Once upon a time there was', '--save-logits', '--logits-output-dir', work, '-t', '1']
   run(join(llama, 'llama-debug'), ['-m', path, ...prompt])
   const base = join(work, `llamacpp-llama-${type}`)
   const ids = new Int32Array(new Uint8Array(readFileSync(`${base}-tokens.bin`)).buffer)

@@ -53,7 +53,9 @@ const SECTIONS = [
     floatInputs: true,
     variants: {
       '8 bits': unmeasured(hqq(8)),
-      ...Object.fromEntries([4, 3, 2].map((bits) => [`${bits} bits`, hqq(bits)])),
+      '4 bits': hqq(4),
+      '3 bits': unmeasured(hqq(3)),
+      '2 bits': hqq(2),
       '1 bit': unmeasured(hqq(1)),
       '4 bits, axis 0': unmeasured(hqq(4, 0)),
     },
