@@ -1,7 +1,7 @@
 // `npm run test:parity -- [--model FOLDER] [--only hqq,gguf] [--limit TOKENS] [--seed N] [--write]`: every method beside the package that it comes
 // from: files byte by byte, logits, quality, on the embedded model and on random ones of the seed. FEWBIT_PARITY_PYTHON: a Python with
 // requirements.txt; FEWBIT_PARITY_HQQ: one with requirements-hqq.txt; FEWBIT_PARITY_AWQ: one with requirements-awq.txt; FEWBIT_PARITY_LLAMA:
-// llama.cpp's bin folder; FEWBIT_PARITY_THREADS: threads (1). What is not there is skipped by name. --write: the result goes to docs/parity-methods.md.
+// llama.cpp's bin folder; FEWBIT_PARITY_AQLM: a checkout of Vahe1994/AQLM; FEWBIT_PARITY_THREADS: threads (1). What is not there is skipped by name. --write: the result goes to docs/parity-methods.md.
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -10,6 +10,7 @@ import { writePage } from './page.mjs'
 import { Report } from './report.mjs'
 import { compareActivations } from './section-activations.mjs'
 import { compareAqlm } from './section-aqlm.mjs'
+import { compareAqlmQuantiser } from './section-aqlm-quantiser.mjs'
 import { compareAwq } from './section-awq.mjs'
 import { compareFamilies } from './section-families.mjs'
 import { compareGguf } from './section-gguf.mjs'
@@ -35,7 +36,10 @@ const SECTIONS = {
   },
   eetq: comparePackages,
   awq: compareAwq,
-  aqlm: compareAqlm,
+  aqlm: async (context) => {
+    compareAqlm(context)
+    await compareAqlmQuantiser(context)
+  },
   gguf: compareGguf,
   families: compareFamilies,
 }
