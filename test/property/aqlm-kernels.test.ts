@@ -10,7 +10,7 @@ import { runLinear } from '../../src/methods/aqlm/kernels.ts'
 import { ErrorMoment, SecondMoment } from '../../src/methods/aqlm/moment.ts'
 import { type LinearResult, quantizeLinear } from '../../src/methods/aqlm/oracle.ts'
 import type { Problem } from '../../src/methods/aqlm/problem.ts'
-import { targetWeight } from '../../src/methods/aqlm/target.ts'
+import { changed, type TargetProblem, targetWeight } from '../../src/methods/aqlm/target.ts'
 import { DOORS } from '../support/doors.ts'
 
 interface Case {
@@ -164,14 +164,17 @@ const HARDLY_USED: Case = {
   seed: 773571310,
 }
 
-/** A weight, a positive semidefinite H with a dead column, and errors. */
-function targetProblemOf(rows: number, columns: number) {
-  const { w, h } = problemOf({ ...HARDLY_USED, outs: rows, out: 1, ins: columns, in: 1, samples: columns + 3, seed: 9 })
-  const d = Float64Array.from(
-    { length: rows * columns },
-    (_, i) => Math.cos(i * 1.3) * h[(i % columns) * (columns + 1)],
-  )
-  return { rows, columns, w, h, d }
+/** A weight, and two halves of data with a dead column and errors that are partly of one kind. */
+function targetProblemOf(rows: number, columns: number): TargetProblem {
+  const half = (seed: number) => {
+    const c = { ...HARDLY_USED, outs: rows, out: 1, ins: columns, in: 1, samples: columns + 3, seed }
+    const { h } = problemOf(c)
+    const diagonal = (i: number) => h[(i % columns) * (columns + 1)]
+    const d = Float64Array.from({ length: rows * columns }, (_, i) => (Math.cos(i * 1.3) + seed / 20) * diagonal(i))
+    return { count: 10 * seed, h, d }
+  }
+  const w = Float32Array.from({ length: rows * columns }, (_, i) => Math.sin(i * 0.7))
+  return { rows, columns, w, halves: [half(9), half(11)] }
 }
 
 describe.each(DOORS)('%s', (_door, kernels) => {
@@ -200,6 +203,9 @@ describe.each(DOORS)('%s', (_door, kernels) => {
     [70, 129],
   ])('target of [%d, %d]', async (rows, columns) => {
     const problem = targetProblemOf(rows, columns)
+    const [data, judge] = problem.halves
+    const change = { data, judge, lambda: 0.3, alpha: 0.7 }
+    expect(await changed(problem, change, kernels)).toEqual(await changed(problem, change, undefined))
     const actual = await targetWeight(problem, kernels)
     expect(actual).toEqual(await targetWeight(problem, undefined))
     expect(actual).not.toEqual(problem.w)

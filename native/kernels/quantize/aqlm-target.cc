@@ -92,14 +92,27 @@ bool solve(const Level& level, const Job& job, State& state) {
 }  // namespace fb::aqlm_target
 
 /**
- * inputs: w F32 [N, K], D F64 [N, K], H F32 [K, K]; outputs: target F32 [N, K] = w + D (H + lambda I)^-1, factor F64 [K, K] (scratch), state
- * F64 [4] (State); params: N, K, lambda.
+ * inputs: w F32 [N, K], D F64 [N, K], H F32 [K, K], and D and H of other data, or nothing; outputs: target F32 [N, K] = w + alpha delta with delta
+ * = D (H + lambda I)^-1; judged F64 [N, 2], delta D' and delta H' delta of the other data by rows; factor F64 [K, K] (scratch); state F64 [4]
+ * (State); params: N, K, lambda, alpha, whether other data judge.
  */
 FB_EXPORT double fb_aqlm_target(const double* args) {
   using namespace fb::aqlm_target;
-  const Job job = {fb::pointer<const float>(args[2]), fb::pointer<const double>(args[3]), fb::pointer<float>(args[5]), fb::pointer<double>(args[6]), static_cast<size_t>(args[8]), static_cast<size_t>(args[9])};
-  State& state = *fb::pointer<State>(args[7]);
-  if (args[0] == 0) begin(job, fb::pointer<const float>(args[4]), args[10]);
+  Job job = {};
+  job.w = fb::pointer<const float>(args[2]);
+  job.d = fb::pointer<const double>(args[3]);
+  if (args[15] != 0) {
+    job.other_d = fb::pointer<const double>(args[5]);
+    job.other_h = fb::pointer<const float>(args[6]);
+  }
+  job.target = fb::pointer<float>(args[7]);
+  job.judged = fb::pointer<double>(args[8]);
+  job.factor = fb::pointer<double>(args[9]);
+  job.rows = static_cast<size_t>(args[11]);
+  job.columns = static_cast<size_t>(args[12]);
+  job.alpha = args[14];
+  State& state = *fb::pointer<State>(args[10]);
+  if (args[0] == 0) begin(job, fb::pointer<const float>(args[4]), args[13]);
   const Level level = fb::aqlm_target::level();
   return factorise(level, job, state) || solve(level, job, state);
 }

@@ -1,4 +1,5 @@
-// The weight that AQLM approximates, W + D (H + lambda I)^-1, by a Cholesky factor. src/methods/aqlm/target.ts is the definition.
+// The weight that AQLM approximates, W + alpha D (H + lambda I)^-1, by a Cholesky factor, and what other data say of it.
+// src/methods/aqlm/target.ts is the definition.
 #pragma once
 #include "../base.h"
 
@@ -10,9 +11,13 @@ constexpr size_t PANEL = 32;
 constexpr size_t LANES_A_UNIT = 32;
 
 struct Job {
-  const float* w;   // [rows, columns]
-  const double* d;  // [rows, columns]
-  float* target;    // [rows, columns]
+  const float* w;        // [rows, columns]
+  const double* d;       // [rows, columns]
+  const double* other_d; // of other data; null where nothing is judged
+  const float* other_h;  // [columns, columns]
+  float* target;         // [rows, columns]
+  double* judged;        // [rows, 2]: delta other_d, and delta other_h delta, of delta = D (H + lambda I)^-1
+  double alpha;
   double* factor;   // [columns, columns]: U above and on the diagonal, its mirror image below once it is complete
   size_t rows, columns;
 };

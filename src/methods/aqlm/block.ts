@@ -8,20 +8,14 @@ import type { Aqlm } from './config.ts'
 import { estimateSeconds } from './estimate.ts'
 import { ErrorMoment, SecondMoment } from './moment.ts'
 import { type AqlmSettings, quantizeTensor } from './quantize.ts'
+import type { TargetData } from './target.ts'
 
 /** Tokens of a calibration sequence. */
 const CALIBRATION_LENGTH = 512
 
 type Block = CalibrationBlock<AqlmSettings>
 type Linear = GroupedLinear<AqlmSettings>
-
-/** What is known of the linears of a group before one of them is quantised. */
-interface GroupMoments {
-  /** Second moment of the inputs [K, K]. */
-  readonly h: Float32Array
-  /** Of each linear: what its outputs lack, by inputs [N, K]. */
-  readonly errors: readonly Float64Array[]
-}
+type Halves = readonly [TargetData, TargetData]
 
 /**
  * Where a linear's outputs are compared with the original model's: behind the sum with the residual, where one follows at once, so that
@@ -32,24 +26,66 @@ function comparedAt({ nodes }: Graph, linear: Linear): number {
   return sum < 0 ? linear.node : sum
 }
 
-/** Compares the original block on its own inputs with this one, as far as it is quantised. */
+/** Moments of one half of the rows: of the inputs, and of what each linear's outputs lack. */
+class HalfMoments {
+  readonly second: SecondMoment
+  readonly errors: readonly ErrorMoment[]
+
+  constructor({ graph, kernels }: Block, x: number, at: readonly number[]) {
+    const columns = graph.nodes[x].width
+    this.second = new SecondMoment(columns, kernels)
+    this.errors = at.map((node) => new ErrorMoment(graph.nodes[node].width, columns, kernels))
+  }
+
+  async add(x: Float32Array, wanted: readonly Float32Array[], given: readonly Float32Array[]): Promise<void> {
+    await this.second.add(x)
+    for (const [i, error] of this.errors.entries()) await error.add(wanted[i], given[i], x)
+  }
+
+  data(): TargetData[] {
+    const h = this.second.mean()
+    return this.errors.map((error) => ({ count: this.second.rows, d: error.mean(), h }))
+  }
+}
+
+/** One half of the rows: every second run of `run` rows. */
+function halfOf(values: Float32Array, width: number, run: number, half: number): Float32Array {
+  const size = run * width
+  const runs = Math.ceil(values.length / size)
+  const parts = Array.from({ length: runs }, (_, i) => values.subarray(i * size, (i + 1) * size))
+  const chosen = parts.filter((_, i) => i % 2 === half)
+  const out = new Float32Array(chosen.reduce((sum, part) => sum + part.length, 0))
+  let at = 0
+  for (const part of chosen) {
+    out.set(part, at)
+    at += part.length
+  }
+  return out
+}
+
+/** Compares the original block on its own inputs with this one, as far as it is quantised: moments of each linear by halves of the rows. */
 async function momentsOf(
   block: Block,
   { x, linears }: LinearGroup<AqlmSettings>,
   weights: ReadonlyMap<string, QuantizedWeight>,
-): Promise<GroupMoments> {
-  const { graph, kernels } = block
+): Promise<Halves[]> {
+  const { graph, input, originals, length } = block
   const at = linears.map((linear) => comparedAt(graph, linear))
-  const wanted = await block.record({ from: new Map([[block.input, block.originals!]]), to: at })
-  const columns = graph.nodes[x].width
-  const second = new SecondMoment(columns, kernels)
-  const errors = at.map((node) => new ErrorMoment(graph.nodes[node].width, columns, kernels))
+  const wanted = await block.record({ from: new Map([[input, originals!]]), to: at })
+  // Half a sequence is a run, so that few sequences make two halves as well.
+  const run = Math.max(1, Math.ceil(length / 2))
+  const halves = [new HalfMoments(block, x, at), new HalfMoments(block, x, at)]
   await block.run({ to: [x, ...at], weights }, async ([values, ...given], batch) => {
-    await second.add(values)
-    for (const [i, error] of errors.entries()) await error.add(await wanted[i].read(batch), given[i], values)
+    const expected = await Promise.all(wanted.map((outputs) => outputs.read(batch)))
+    for (const [half, moments] of halves.entries()) {
+      const part = (v: Float32Array, node: number) => halfOf(v, graph.nodes[node].width, run, half)
+      const parts = (list: readonly Float32Array[]) => list.map((v, i) => part(v, at[i]))
+      await moments.add(part(values, x), parts(expected), parts(given))
+    }
   })
   await release(wanted)
-  return { h: second.mean(), errors: errors.map((error) => error.mean()) }
+  const [first, second] = halves.map((moments) => moments.data())
+  return first.map((data, i) => [data, second[i]])
 }
 
 async function release(recorded: readonly Activations[]): Promise<void> {
@@ -82,7 +118,7 @@ async function* quantize(block: Block): AsyncGenerator<BlockResult> {
     const left = linears.filter(({ tensor }) => !block.finished.has(tensor.path))
     done += linears.length - left.length
     if (left.length === 0) continue
-    const { h, errors } = await momentsOf(block, { x, linears: left }, weights)
+    const halves = await momentsOf(block, { x, linears: left }, weights)
     for (const [i, { tensor }] of left.entries()) {
       const { path, name, settings } = tensor
       const { kernels } = block
@@ -91,8 +127,7 @@ async function* quantize(block: Block): AsyncGenerator<BlockResult> {
         name,
         tensor: stored,
         settings: withSeed(settings!, path),
-        h,
-        errors: errors[i],
+        halves: halves[i],
         kernels,
       })
       weights.set(path, weight)

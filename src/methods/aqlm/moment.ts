@@ -25,7 +25,7 @@ export class SecondMoment {
   private readonly columns: number
   private readonly kernels: QuantizerKernels | undefined
   private sums: Float64Array
-  private rows = 0
+  rows = 0
 
   constructor(columns: number, kernels: QuantizerKernels | undefined) {
     this.columns = columns
@@ -49,7 +49,8 @@ export class SecondMoment {
     const { columns, sums, rows } = this
     const h = new Float32Array(columns * columns)
     for (let a = 0; a < columns; a++)
-      for (let b = a; b < columns; b++) h[a * columns + b] = h[b * columns + a] = sums[a * columns + b] / rows
+      for (let b = a; b < columns; b++)
+        h[a * columns + b] = h[b * columns + a] = sums[a * columns + b] / Math.max(1, rows)
     return h
   }
 }
@@ -82,7 +83,7 @@ export class ErrorMoment {
   private readonly columns: number
   private readonly kernels: QuantizerKernels | undefined
   private sums: Float64Array
-  private rows = 0
+  rows = 0
 
   constructor(outputs: number, columns: number, kernels: QuantizerKernels | undefined) {
     this.outputs = outputs
@@ -104,6 +105,6 @@ export class ErrorMoment {
 
   /** [outputs, columns]: the mean over all rows. */
   mean(): Float64Array {
-    return this.sums.map((sum) => sum / this.rows)
+    return this.sums.map((sum) => sum / Math.max(1, this.rows))
   }
 }

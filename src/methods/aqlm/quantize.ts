@@ -10,7 +10,7 @@ import type { SearchSettings } from './config.ts'
 import { runLinear } from './kernels.ts'
 import { type LinearResult, quantizeLinear } from './oracle.ts'
 import type { Problem } from './problem.ts'
-import { targetWeight } from './target.ts'
+import { type TargetData, targetWeight, together } from './target.ts'
 
 /** How one linear is quantised. */
 export interface AqlmSettings {
@@ -30,10 +30,8 @@ export interface LinearInput {
   readonly name: string
   readonly tensor: RawTensor
   readonly settings: AqlmSettings
-  /** Second moment of its inputs [K, K]. */
-  readonly h: Float32Array
-  /** What the outputs lack with the weight as it is, by inputs [N, K]. */
-  readonly errors: Float64Array
+  /** Moments of its inputs, and of what its outputs lack with the weight as it is, by halves of the calibration rows. */
+  readonly halves: readonly [TargetData, TargetData]
   readonly kernels?: QuantizerKernels
 }
 
@@ -44,14 +42,15 @@ const codebookDtype = ({ dtype }: RawTensor): FloatDType => (dtype === 'BF16' ? 
 export async function quantizeTensor(
   input: LinearInput,
 ): Promise<{ readonly weight: QuantizedWeight; readonly relativeError: number }> {
-  const { name, tensor, settings, h, errors, kernels } = input
+  const { name, tensor, settings, halves, kernels } = input
   const { scheme, search } = settings
   const [rows, columns] = tensor.shape
   const w = kernels ? kernels.toFloat32(tensor) : toFloat32(tensor)
   refuseNonFinite(name, 'element', w, 'the checkpoint may be damaged, or leave this module float')
+  const { h, d } = together(halves)
   refuseNonFinite(name, 'second moment of the inputs: element', h, 'the model overflows on the calibration data')
-  refuseNonFinite(name, 'error of the outputs: element', errors, 'the model overflows on the calibration data')
-  const target = await targetWeight({ rows, columns, w, d: errors, h }, kernels)
+  refuseNonFinite(name, 'error of the outputs: element', d, 'the model overflows on the calibration data')
+  const target = await targetWeight({ rows, columns, w, halves }, kernels)
   const problem: Problem = { scheme, rows, columns, w: target, h }
   const dtype = codebookDtype(tensor)
   const result = kernels ? await runLinear(kernels, problem, search, dtype) : quantizeLinear(problem, search, dtype)

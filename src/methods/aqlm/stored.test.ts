@@ -99,6 +99,9 @@ const settings = (() => {
   return { scheme, search }
 })()
 
+/** Moments of inputs that are all zero. */
+const DEAD = { count: 8, h: new Float32Array(64), d: new Float64Array(64) }
+
 test.each([Number.NaN, Infinity])('a weight of %d is refused by name, before any search', async (bad) => {
   const w = new Float32Array(64).fill(0.5)
   w[17] = bad
@@ -106,8 +109,7 @@ test.each([Number.NaN, Infinity])('a weight of %d is refused by name, before any
     name: 'p.weight',
     tensor: rawTensor('F32', [8, 8], w),
     settings,
-    h: new Float32Array(64),
-    errors: new Float64Array(64),
+    halves: [DEAD, DEAD],
   })
   await expect(attempt).rejects.toThrow(WeightError)
   await expect(attempt).rejects.toThrow(`Cannot quantise "p.weight": element 17 is ${bad}`)
@@ -116,8 +118,7 @@ test.each([Number.NaN, Infinity])('a weight of %d is refused by name, before any
 test('inputs that are dead on the calibration data keep the codes of the start', async () => {
   const w = Float32Array.from({ length: 64 }, (_, i) => Math.sin(i * 2.3))
   const tensor = rawTensor('F32', [8, 8], w)
-  const dead = { h: new Float32Array(64), errors: new Float64Array(64) }
-  const { weight, relativeError } = await quantizeTensor({ name: 'p', tensor, settings, ...dead })
+  const { weight, relativeError } = await quantizeTensor({ name: 'p', tensor, settings, halves: [DEAD, DEAD] })
   expect(relativeError).toBe(0)
   expect(new Set(additiveCodes(weight.parts.codes)).size).toBeGreaterThan(1)
   expect(weight.parts.codebooks.dtype).toBe('F16')
