@@ -1,6 +1,7 @@
 // `npm run bench -- [--model FOLDER] [--with NAME=PATH ...] [--llama BIN_FOLDER] [--imatrix FILE] [--threads 1,2] [--rounds 3]
-// [--only decode,wasm,quantize,convert,memory] [--json]`
-// Ratios, interleaved in one run, best of n: decode of each method against fewbit's own bf16 with the bytes read as the limit; Q4_0 against
+// [--only decode,wasm,quantize,convert,memory] [--variants q4_0,nf4,...] [--json]`
+// Ratios, interleaved in one run, best of n: decode of each method against fewbit's own bf16 with the bytes read as the limit, by the clock
+// and by processor time (which other processes disturb less; with several threads it counts their waiting too); Q4_0 against
 // llama.cpp on the same file; WASM against the addon held to AVX2; quantising against llama-quantize; converting against cp; peak memory.
 // `--with` adds checkpoints that exist already (AWQ and AQLM take minutes to make).
 import { spawnSync } from 'node:child_process'
@@ -20,6 +21,7 @@ const { values } = parseArgs({
     threads: { type: 'string', default: '1,2' },
     rounds: { type: 'string', default: '3' },
     only: { type: 'string', default: 'decode,wasm,quantize,convert,memory' },
+    variants: { type: 'string' },
     json: { type: 'boolean', default: false },
   },
 })
@@ -88,8 +90,13 @@ function interleaved(contenders) {
 }
 
 function speedOf(path, count, options = [], env = {}) {
-  const r = fewbit(['bench', path, '--threads', String(count), '--repeat', '1', ...options], env)
-  return { prefill: r.prefillTokensPerSecond, decode: r.decodeTokensPerSecond, weightBytes: r.weightBytes }
+  const r = fewbit(['bench', path, '--threads', String(count), '--repeat', '2', ...options], env)
+  return {
+    prefill: r.prefillTokensPerSecond,
+    decode: r.decodeTokensPerSecond,
+    cpu: r.decodeTokensPerCpuSecond,
+    weightBytes: r.weightBytes,
+  }
 }
 
 function llamaSpeed(path, count) {
@@ -118,13 +125,23 @@ let made
 function checkpoints() {
   if (made) return made
   made = new Map([['bf16', values.model]])
+  const wanted = values.variants?.split(',')
   for (const [name, flags, file] of VARIANTS) {
+    if (wanted && !wanted.includes(name)) continue
     const out = join(work, file)
     fewbit(['quantize', values.model, ...flags, '-o', out])
     made.set(name, out)
   }
   for (const given of values.with) made.set(...given.split(/=(.*)/s).slice(0, 2))
   return made
+}
+
+/** How much of the gain that the bytes read allow is there: by the clock, by processor time. */
+function shareOf({ decode, cpu, weightBytes }, base) {
+  if (!weightBytes) return ''
+  const limit = base.weightBytes / weightBytes
+  const of = (ratio) => `${ratio.toFixed(2)} x bf16 ${((ratio / limit) * 100).toFixed(0)}%`
+  return `limit ${limit.toFixed(2)}: ${of(decode / base.decode)}; by processor time ${of(cpu / base.cpu)}`
 }
 
 function decode() {
@@ -136,15 +153,9 @@ function decode() {
     if (values.llama) contenders.push(['llama.cpp q4_0', () => llamaSpeed(checkpoints().get('q4_0'), count)])
     const best = interleaved(contenders)
     const base = best.get('bf16')
-    for (const [name, { prefill, decode, weightBytes }] of best) {
-      const limit = weightBytes ? base.weightBytes / weightBytes : undefined
-      const ratio = decode / base.decode
-      const share = `${ratio.toFixed(2)} x bf16, limit by bytes ${limit?.toFixed(2)}: ${((ratio / limit) * 100).toFixed(0)}%`
-      row(
-        `${name}, ${count} thread(s): decode / prompt tok/s`,
-        `${decode.toFixed(1)} / ${prefill.toFixed(0)}`,
-        limit && name !== 'bf16' ? share : '',
-      )
+    for (const [name, speed] of best) {
+      const figure = `${speed.decode.toFixed(1)} / ${speed.prefill.toFixed(0)}`
+      row(`${name}, ${count} thread(s): decode / prompt tok/s`, figure, name === 'bf16' ? '' : shareOf(speed, base))
     }
     const [ours, theirs] = [best.get('q4_0'), best.get('llama.cpp q4_0')]
     if (theirs)
@@ -163,9 +174,11 @@ function wasm() {
       ['wasm', () => speedOf(path, count, ['--device', 'wasm'])],
       ['avx2', () => speedOf(path, count, [], { FEWBIT_ISA: 'avx2' })],
     ])
+    const [ours, addon] = [best.get('wasm'), best.get('avx2')]
     row(
       `q4_0 decode, WASM against the addon at AVX2, ${count} thread(s)`,
-      x(best.get('wasm').decode / best.get('avx2').decode),
+      x(ours.decode / addon.decode),
+      `by processor time ${x(ours.cpu / addon.cpu)}`,
     )
   }
 }

@@ -74,19 +74,44 @@ inline Case lookup_case(Random& random, int n, int k, int group, Store store) {
   return c;
 }
 
-inline Case superblock_case(Random& random, int n, int k, fb::linear::Scheme scheme) {
+/** Where a superblock's d and dmin lie, -1: it has none. */
+struct SuperblockShape {
+  const char* name;
+  int bytes, d, dmin;
+};
+inline SuperblockShape shape_of(fb::linear::Scheme scheme) {
   using fb::linear::Scheme;
+  if (scheme == Scheme::Q2_K) return {"Q2_K", 84, 80, 82};
+  if (scheme == Scheme::Q4_K) return {"Q4_K", 144, 0, 2};
+  if (scheme == Scheme::Q5_K) return {"Q5_K", 176, 0, 2};
+  return {"Q6_K", 210, 208, -1};
+}
+
+inline Case superblock_case(Random& random, int n, int k, fb::linear::Scheme scheme) {
   Case c;
-  const int bytes = scheme == Scheme::Q4_K ? 144 : scheme == Scheme::Q5_K ? 176 : 210;
-  c.name = scheme == Scheme::Q4_K ? "Q4_K" : scheme == Scheme::Q5_K ? "Q5_K" : "Q6_K";
-  c.data.resize((size_t)n * (k / 256) * bytes);
+  const SuperblockShape shape = shape_of(scheme);
+  c.name = shape.name;
+  c.data.resize((size_t)n * (k / 256) * shape.bytes);
   for (auto& b : c.data) b = (uint8_t)random.below(256);
-  for (size_t at = 0; at < c.data.size(); at += bytes) {
+  for (size_t at = 0; at < c.data.size(); at += shape.bytes) {
     const uint16_t d = half_bits((0.5f + std::fabs(random.normal())) * 0.001f), dmin = half_bits((0.5f + std::fabs(random.normal())) * 0.01f);
-    if (scheme == Scheme::Q6_K) memcpy(&c.data[at + 208], &d, 2);
-    else memcpy(&c.data[at], &d, 2), memcpy(&c.data[at + 2], &dmin, 2);
+    memcpy(&c.data[at + shape.d], &d, 2);
+    if (shape.dmin >= 0) memcpy(&c.data[at + shape.dmin], &dmin, 2);
   }
   c.source = {scheme, n, k, 0, 0, fb::linear::Zero::Constant, c.data.data(), nullptr, nullptr, 0, nullptr};
+  return c;
+}
+
+/** Codebooks of 256 entries for groups of `group` in one row: to be timed. */
+inline Case additive_case(Random& random, int n, int k, int codebooks, int group) {
+  Case c;
+  c.name = "additive " + std::to_string(codebooks) + "x8 g" + std::to_string(group);
+  c.data.resize((size_t)n * (k / group) * codebooks);
+  for (auto& q : c.data) q = (uint8_t)random.below(256);
+  c.table.resize((size_t)codebooks * 256 * group);
+  for (auto& v : c.table) v = random.normal();
+  for (int i = 0; i < n; i++) c.scale.push_back(0.05f);
+  c.source = {fb::linear::Scheme::Additive, n, k, 8, group, fb::linear::Zero::Constant, c.data.data(), c.scale.data(), nullptr, 0, c.table.data(), codebooks, 1};
   return c;
 }
 
@@ -149,6 +174,11 @@ inline double element_of(const Case& c, int n, int k) {
     const int low = b[64 * h + 32 * (quarter & 1) + l];
     const int q = (quarter < 2 ? low & 15 : low >> 4) | (b[128 + 32 * h + l] >> (2 * quarter) & 3) << 4;
     return half(b + 208) * (int8_t)b[192 + e / 16] * (q - 32);
+  }
+  if (s.scheme == Scheme::Q2_K) {
+    const uint8_t* b = d + i / 256 * 84;
+    const int q = b[16 + e / 128 * 32 + e % 32] >> (2 * (e / 32 % 4)) & 3;
+    return half(b + 80) * (b[e / 16] & 15) * q - half(b + 82) * (b[e / 16] >> 4);
   }
   const bool five = s.scheme == Scheme::Q5_K;
   const uint8_t* b = d + i / 256 * (five ? 176 : 144);

@@ -45,7 +45,7 @@ struct Checker {
     std::vector<float> bias(n), residual((size_t)rows * n), y((size_t)rows * n, NAN), again((size_t)rows * n, NAN);
     for (auto& v : bias) v = random.normal();
     for (auto& v : residual) v = random.normal();
-    fb::linear::Call call{&t.weight, rows, x.data(), k, y.data(), n, nullptr, nullptr, n, mode, phase, nullptr, nullptr, nullptr};
+    fb::linear::Call call{&t.weight, rows, x.data(), k, y.data(), n, nullptr, nullptr, n, 0, mode, phase, nullptr, nullptr, nullptr};
     run(kernels, call, t.weight.panels);
     double error = 0;
     for (size_t i = 0; i < y.size(); i++) {
@@ -153,7 +153,7 @@ inline bool check() {
     checker.weight(affine_case(random, 48, 4096, bits, 4096, Zero::Constant, Store::F32));
   }
   for (int group : {32, 64, 256, 576}) checker.weight(lookup_case(random, 50, group == 256 ? 768 : 576, group, group == 32 ? Store::F16 : Store::F32));
-  for (auto s : {Scheme::Q4_K, Scheme::Q5_K, Scheme::Q6_K}) checker.weight(superblock_case(random, 70, 768, s));
+  for (auto s : {Scheme::Q2_K, Scheme::Q4_K, Scheme::Q5_K, Scheme::Q6_K}) checker.weight(superblock_case(random, 70, 768, s));
   printf(checker.good ? "all right\n" : "WRONG results above\n");
   return checker.good;
 }
