@@ -61,12 +61,21 @@ float words_of_x(const float* x, int groups, int group, int16_t* out) {
 template <int G, int PAIRS>
 FB_INLINE __m512i products(const int16_t* book, int entries, int pairs, const int16_t* x, int32_t* table, size_t apart, __m512i largest) {
   if (PAIRS) pairs = PAIRS;
+  const auto pair_of_x = [&](int g, int p) FB_LAMBDA { return _mm512_set1_epi32(load<int32_t>(x + 2 * (g * pairs + p))); };
+  // Few enough to stay in registers: read for every vector of entries they would take longer than the products.
+  __m512i kept[G][max(PAIRS, 1)];
+  for (int g = 0; PAIRS && g < G; g++) {
+    for (int p = 0; p < PAIRS; p++) {
+      kept[g][p] = pair_of_x(g, p);
+      asm("" : "+v"(kept[g][p]));
+    }
+  }
   for (int e = 0; e < entries; e += LANES) {
     __m512i sums[G];
     for (int g = 0; g < G; g++) sums[g] = _mm512_setzero_si512();
     for (int p = 0; p < pairs; p++) {
       const __m512i words = _mm512_loadu_si512(book + (size_t)(p * entries + e) * 2);
-      for (int g = 0; g < G; g++) sums[g] = _mm512_dpwssd_epi32(sums[g], words, _mm512_set1_epi32(load<int32_t>(x + 2 * (g * pairs + p))));
+      for (int g = 0; g < G; g++) sums[g] = _mm512_dpwssd_epi32(sums[g], words, PAIRS ? kept[g][p] : pair_of_x(g, p));
     }
     for (int g = 0; g < G; g++) {
       largest = _mm512_max_epi32(largest, _mm512_abs_epi32(sums[g]));
@@ -148,19 +157,22 @@ FB_INLINE void widen_sums(__m512i low, __m512i high, F scale, float* sums) {
   }
 }
 
-/** Adds what a block of `count` tables says of panels that lie `w.panel_bytes` apart; fetches their codes of `ahead` bytes further on. */
+/**
+ * Adds what a block of `count` tables says of panels that lie `w.panel_bytes` apart; fetches their codes of `ahead` bytes further on, one
+ * panel's after another's: the machine follows runs of lines.
+ */
 template <int PANELS>
 __attribute__((target("avx512vbmi"))) FB_NOINLINE void look_up_block(const Weight& w, const uint8_t* tables, int count, float scale, const uint8_t* codes, int ahead, float* sums) {
   __m512i low[PANELS], high[PANELS];
   for (int p = 0; p < PANELS; p++) low[p] = high[p] = _mm512_setzero_si512();
-  for (int t = 0; t < count; t++, tables += TABLE16_BYTES, codes += ADDITIVE_ROWS) {
+  for (int t = 0; t < count; t++, tables += TABLE16_BYTES) {
     __m512i first[4], second[4];
     for (int v = 0; v < 4; v++) first[v] = _mm512_loadu_si512(tables + v * 64);
     for (int v = 0; v < 4; v++) second[v] = _mm512_loadu_si512(tables + 256 + v * 64);
     for (int p = 0; p < PANELS; p++) {
-      const uint8_t* at = codes + w.panel_bytes * (size_t)p;
-      __builtin_prefetch(at + ahead, 0, 2);
-      const __m512i code = _mm512_loadu_si512(at);
+      const int line = t * PANELS + p;
+      __builtin_prefetch(codes + w.panel_bytes * (size_t)(line / SUMMANDS) + line % SUMMANDS * ADDITIVE_ROWS + ahead, 0, 2);
+      const __m512i code = _mm512_loadu_si512(codes + w.panel_bytes * (size_t)p + t * ADDITIVE_ROWS);
       const __mmask64 upper = _mm512_movepi8_mask(code);
       const __m512i l = look_up_bytes(first, code, upper), h = look_up_bytes(second, code, upper);
       low[p] = _mm512_add_epi16(low[p], _mm512_unpacklo_epi8(l, h));
