@@ -48,7 +48,6 @@
   FB_UNITS(fb_decode_lookup)                    \
   FB_UNITS(fb_decode_superblock)                \
   FB_UNITS(fb_open_superblock)                  \
-  FB_UNITS(fb_q3_as_q6)                         \
   FB_UNITS(fb_decode_additive)                  \
   /* pack/ */                                   \
   FB_UNITS(fb_pack_u8)                          \

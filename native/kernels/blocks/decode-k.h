@@ -18,21 +18,6 @@ inline void decode_q2(const uint8_t* block, float* y) {
   }
 }
 
-inline void decode_q3(const uint8_t* block, float* y) {
-  const float d = half_at(block + 108);
-  const uint8_t* sc = block + 96;
-  for (int g = 0; g < 16; g++) {
-    const int low = g < 8 ? sc[g] & 15 : sc[g - 8] >> 4;
-    const float scale = d * static_cast<float>((low | (((sc[8 + (g & 3)] >> (2 * (g >> 2))) & 3) << 4)) - 32);
-    const uint8_t* codes = block + 32 + 32 * (g >> 3) + 16 * (g & 1);
-    const uint8_t* high = block + 16 * (g & 1);
-    for (int l = 0; l < 16; l++) {
-      const int q = ((codes[l] >> (g & 6)) & 3) | (((high[l] >> (g >> 1)) & 1) << 2);
-      y[16 * g + l] = scale * static_cast<float>(q - 4);
-    }
-  }
-}
-
 inline void decode_q8_1(const uint8_t* block, float* y) {
   const float d = half_at(block);
   for (int i = 0; i < 32; i++) y[i] = d * static_cast<float>(static_cast<int8_t>(block[4 + i]));

@@ -17,15 +17,6 @@ FB_INLINE void decode_nibbles(const uint8_t* codes, float d, const int8_t* table
 
 inline void decode_iq4_nl(const uint8_t* block, float* y) { decode_nibbles<16>(block + 2, half_at(block), IQ4_VALUES, y); }
 
-inline void decode_iq4_xs(const uint8_t* block, float* y) {
-  const float d = half_at(block);
-  const int high = half_bits_at(block + 2);
-  for (int g = 0; g < 8; g++) {
-    const int scale = ((block[4 + (g >> 1)] >> (4 * (g & 1))) & 15) | (((high >> (2 * g)) & 3) << 4);
-    decode_nibbles<16>(block + 8 + 16 * g, d * static_cast<float>(scale - 32), IQ4_VALUES, y + 32 * g);
-  }
-}
-
 inline void decode_mxfp4(const uint8_t* block, float* y) { decode_nibbles<16>(block + 1, e8m0_half(block[0]), E2M1_VALUES, y); }
 
 inline void decode_nvfp4(const uint8_t* block, float* y) {

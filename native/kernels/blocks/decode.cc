@@ -21,13 +21,13 @@ Decoder decoder_of(Type type) {
   switch (type) {
     case Q8_1: return plain<decode_q8_1>;
     case Q2_K: return plain<decode_q2>;
-    case Q3_K: return plain<decode_q3>;
+    case Q3_K: return decode_open<Q3_K, open_q3>;
     case Q4_K: return plain<decode_q4>;
     case Q5_K: return plain<decode_q5>;
     case Q6_K: return plain<decode_q6>;
     case Q8_K: return plain<decode_q8_k>;
     case IQ4_NL: return plain<decode_iq4_nl>;
-    case IQ4_XS: return plain<decode_iq4_xs>;
+    case IQ4_XS: return decode_open<IQ4_XS, open_iq4_xs>;
     case TQ1_0: return plain<decode_tq1>;
     case TQ2_0: return plain<decode_tq2>;
     case MXFP4: return plain<decode_mxfp4>;
@@ -52,6 +52,8 @@ Decoder decoder_of(Type type) {
 
 Opener opener_of(Type type) {
   switch (type) {
+    case Q3_K: return open_q3;
+    case IQ4_XS: return open_iq4_xs;
     case IQ2_XXS: return open_iq2_xxs;
     case IQ2_XS: return open_iq2_xs;
     case IQ2_S: return open_iq2_s;

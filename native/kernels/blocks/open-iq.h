@@ -1,4 +1,4 @@
-// The IQ types opened (src/weights/superblock/iq.ts). `grid` holds the values of all rows, 8 or 4 a row.
+// The IQ types and Q3_K opened (src/weights/superblock/iq.ts, four-bits.ts, k.ts). `grid` holds the values of all rows, 8 or 4 a row.
 #pragma once
 #include "half.h"
 #include "open.h"
@@ -114,6 +114,27 @@ inline void open_iq1_m(const uint8_t* block, const int8_t* grid, OpenBlock& o) {
       const uint32_t code = static_cast<uint32_t>(block[32 + g]) >> 4 * k;
       open_shifted_row(grid, block[2 * g + k] | (code & 7) << 8, code & 8, o.levels + 16 * g + 8 * k);
     }
+  }
+}
+
+inline void open_iq4_xs(const uint8_t* block, const int8_t*, OpenBlock& o) {
+  o.d = half_bits_at(block);
+  const int high = half_bits_at(block + 2);
+  for (int g = 0; g < 8; g++) {
+    o.scales[g] = static_cast<int8_t>((nibble(block + 4, g) | (high >> 2 * g & 3) << 4) - 32);
+    for (int i = 0; i < 32; i++) o.levels[32 * g + i] = IQ4_VALUES[block[8 + 16 * g + (i & 15)] >> (i < 16 ? 0 : 4) & 15];
+  }
+}
+
+inline void open_q3(const uint8_t* block, const int8_t*, OpenBlock& o) {
+  o.d = half_bits_at(block + 108);
+  const uint8_t* sc = block + 96;
+  for (int g = 0; g < 16; g++) {
+    const int low = g < 8 ? sc[g] & 15 : sc[g - 8] >> 4;
+    o.scales[g] = static_cast<int8_t>((low | (sc[8 + (g & 3)] >> 2 * (g >> 2) & 3) << 4) - 32);
+    const uint8_t* codes = block + 32 + 32 * (g >> 3) + 16 * (g & 1);
+    const uint8_t* high = block + 16 * (g & 1);
+    for (int i = 0; i < 16; i++) o.levels[16 * g + i] = static_cast<int8_t>(((codes[i] >> (g & 6) & 3) | (high[i] >> (g >> 1) & 1) << 2) - 4);
   }
 }
 

@@ -1,5 +1,6 @@
 // Blocks of 256 as integers: value = d * scale of its group * unit * level, every product exact in float32. What decoders and tiles share.
 #pragma once
+#include "tables.h"
 #include "types.h"
 
 namespace fb::blocks {
@@ -21,7 +22,11 @@ struct OpenLayout {
 constexpr OpenLayout open_layout(Type type) {
   OpenLayout of_8 = {3, 32, 0.125f, {-43, -25, -8, 8, 25, 43, 43, 43, 43, 43, 43, 43, 43, 43, 43, 43}};
   OpenLayout ternary = {3, 32, 0.125f, {-9, -7, -1, 1, 7, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9}};
+  OpenLayout of_table = {4, 32, 1.0f, {}};
+  for (int i = 0; i < 16; i++) of_table.levels[i] = IQ4_VALUES[i];
   switch (type) {
+    case Q3_K: return {3, 16, 1.0f, {-4, -3, -2, -1, 0, 1, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3}};
+    case IQ4_XS: return of_table;
     case IQ2_XXS: return of_8;
     case IQ2_XS:
     case IQ2_S: of_8.group = 16; return of_8;

@@ -5,17 +5,6 @@
 namespace fb::linear {
 namespace {
 
-/** Codes of LANES rows, one a byte. */
-FB_INLINE I load_bytes(const uint8_t* from) {
-#if defined(__AVX512F__)
-  return (I)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)from));
-#elif defined(__AVX2__)
-  return (I)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)from));
-#else
-  return I{from[0], from[1], from[2], from[3]};
-#endif
-}
-
 template <int STEP>
 FB_INLINE void fill_entries(const float* book, size_t entries, int group, const float* x, float* table) {
   F sums[STEP] = {};

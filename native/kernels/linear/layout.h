@@ -23,10 +23,11 @@ namespace {
 constexpr int CHUNK = 32;
 constexpr int VECTOR = 64;
 constexpr int SUPERBLOCK = 256;
+constexpr int SUPERBLOCK_SCALES = 320;  // bytes behind the codes of Q2_K, Q4_K, Q5_K, Q6_K
 constexpr int AHEAD = 4096;  // prefetch distance in bytes (20 GB/s x 150 ns and some); runs over the ends of panels on purpose
 
 inline int chunks_of(int k) { return (k + CHUNK - 1) / CHUNK; }
-inline int chunk_bytes(int bits) { return bits * VECTOR; }
+inline constexpr int chunk_bytes(int bits) { return bits * VECTOR; }
 inline int scale_bytes(ScaleType type) { return type == ScaleType::F32 ? 4 : 2; }
 inline bool is_dense(Scheme scheme) { return scheme <= Scheme::DenseBF16; }
 inline bool is_superblock(Scheme scheme) { return scheme >= Scheme::Q4_K; }
@@ -42,7 +43,7 @@ inline const uint8_t* scales_of(const Weight& w, const uint8_t* span, int index)
 inline int zeros_behind(const Weight& w) { return groups_of_span(w) * PANEL_ROWS * scale_bytes(w.scale_type); }
 
 /** Bytes of the scales of a panel's superblock before its d. */
-inline int level_scale_bytes(int group) { return SUPERBLOCK / group * PANEL_ROWS; }
+inline constexpr int level_scale_bytes(int group) { return SUPERBLOCK / group * PANEL_ROWS; }
 
 constexpr int ADDITIVE_ROWS = 64;
 inline int code_bytes(const Weight& w) { return w.bits > 8 ? 2 : 1; }

@@ -23,9 +23,24 @@ struct Rows {
   FB_INLINE int count() const { return ONE ? 1 : given; }
 };
 
-FB_INLINE void prefetch_chunk(const uint8_t* chunk, int bytes) {
-  for (int i = 0; i < bytes; i += 64) __builtin_prefetch(chunk + AHEAD + i);
-}
+/**
+ * What comes is fetched line after line, scales as well: the machine's own prefetching follows such a stream, any gap or jump back costs.
+ * Not where a line takes a handful of instructions: there the machine runs ahead by itself, faster.
+ */
+template <int BITS>
+struct Stream {
+  static constexpr bool LIGHT = LANES == 16 && BITS == 8;
+  const uint8_t* next;
+
+  FB_INLINE explicit Stream(const uint8_t* from) : next(from + AHEAD) {}
+  FB_INLINE void fetch(int bytes) {
+    for (int i = 0; i < bytes && !LIGHT; i += 64) __builtin_prefetch(next + i);
+    next += bytes;
+  }
+};
+
+/** A chunk's share of a superblock, its codes and some of the scales. */
+FB_INLINE constexpr int share_of_superblock(int bits, int scales) { return chunk_bytes(bits) + scales * CHUNK / SUPERBLOCK; }
 
 /** y += s * (q - z * total) for one group. */
 FB_INLINE void close_group(const Weight& w, const uint8_t* scales, int side, F q, float total, F& y) {
@@ -47,8 +62,9 @@ FB_INLINE void close_group(const Weight& w, const uint8_t* scales, int side, F q
 /** Groups of 16: two a chunk. */
 template <class Dots, bool ONE>
 FB_INLINE void halves_panel(const Weight& w, const Dots& dots, const uint8_t* tile, Rows<ONE>& rows) {
+  Stream<Dots::bits> stream(tile);
   for (int at = 0; at < chunks_of(w.k); at++, tile += w.group_bytes) {
-    prefetch_chunk(tile, (int)w.group_bytes);
+    stream.fetch((int)w.group_bytes);
     const uint8_t* scales = tile + chunk_bytes(Dots::bits);
     for (int r = 0; r < rows.count(); r++) {
       const Digits& x = rows.x[r];
@@ -69,12 +85,14 @@ template <class Dots, bool ONE>
 FB_INLINE void group_panel(const Weight& w, const Dots& dots, const uint8_t* tile, Rows<ONE>& rows) {
   if (w.span != w.group) return halves_panel(w, dots, tile, rows);
   const int chunks = chunks_of(w.group), groups = w.k / w.group;
+  const int scales = PANEL_ROWS * scale_bytes(w.scale_type) * (w.zero == Zero::Constant ? 1 : 2);
+  Stream<Dots::bits> stream(tile);
   int at = 0;
   for (int g = 0; g < groups; g++) {
     F q[Rows<ONE>::MOST][SIDES] = {};
     float total[Rows<ONE>::MOST] = {};
     for (int c = 0; c < chunks; c++, at++, tile += chunk_bytes(Dots::bits)) {
-      prefetch_chunk(tile, chunk_bytes(Dots::bits));
+      stream.fetch(chunk_bytes(Dots::bits));
       for (int r = 0; r < rows.count(); r++) {
         const Digits& x = rows.x[r];
         F sums[SIDES];
@@ -83,23 +101,24 @@ FB_INLINE void group_panel(const Weight& w, const Dots& dots, const uint8_t* til
         total[r] += x.sum[2 * at] + x.sum[2 * at + 1];
       }
     }
-    __builtin_prefetch(tile + AHEAD);
+    stream.fetch(scales);
     for (int r = 0; r < rows.count(); r++) {
       for (int side = 0; side < SIDES; side++) close_group(w, tile, side, q[r][side], total[r], rows.y[r][side]);
     }
-    tile += PANEL_ROWS * scale_bytes(w.scale_type) * (w.zero == Zero::Constant ? 1 : 2);
+    tile += scales;
   }
 }
 
 /** Q4_K and Q5_K: y += d * sum s_g q_g - dmin * sum m_g a_g over the 8 groups of a superblock. */
 template <class Dots, bool ONE>
 FB_INLINE void superblock_panel(const Weight& w, const Dots& dots, const uint8_t* tile, Rows<ONE>& rows) {
+  Stream<Dots::bits> stream(tile);
   for (int at = 0; at < w.k / CHUNK; tile += w.group_bytes) {
     const uint8_t* scales = tile + SUPERBLOCK / CHUNK * chunk_bytes(Dots::bits);
     F q[Rows<ONE>::MOST][SIDES] = {}, m[Rows<ONE>::MOST][SIDES] = {};
     for (int c = 0; c < SUPERBLOCK / CHUNK; c++, at++) {
       const uint8_t* chunk = tile + c * chunk_bytes(Dots::bits);
-      prefetch_chunk(chunk, chunk_bytes(Dots::bits));
+      stream.fetch(share_of_superblock(Dots::bits, SUPERBLOCK_SCALES));
       for (int r = 0; r < rows.count(); r++) {
         const Digits& x = rows.x[r];
         F sums[SIDES];
@@ -121,13 +140,13 @@ FB_INLINE void superblock_panel(const Weight& w, const Dots& dots, const uint8_t
 /** Q2_K: y += d * sum s_g q_g - dmin * sum m_g a_g over the 16 groups of a superblock. */
 template <class Dots, bool ONE>
 FB_INLINE void q2_panel(const Weight& w, const Dots& dots, const uint8_t* tile, Rows<ONE>& rows) {
+  Stream<Dots::bits> stream(tile);
   for (int at = 0; at < w.k / CHUNK; tile += w.group_bytes) {
     const uint8_t* scales = tile + SUPERBLOCK / CHUNK * chunk_bytes(Dots::bits);
     F q[Rows<ONE>::MOST][SIDES] = {}, m[Rows<ONE>::MOST][SIDES] = {};
     for (int c = 0; c < SUPERBLOCK / CHUNK; c++, at++) {
       const uint8_t* chunk = tile + c * chunk_bytes(Dots::bits);
-      prefetch_chunk(chunk, chunk_bytes(Dots::bits));
-      __builtin_prefetch(scales + c * 2 * PANEL_ROWS + AHEAD);
+      stream.fetch(share_of_superblock(Dots::bits, SUPERBLOCK_SCALES));
       Nibbles first[SIDES], second[SIDES];
       for (int side = 0; side < SIDES; side++) {
         first[side] = load_nibbles(scales + c * 2 * PANEL_ROWS + side * LANES);
@@ -156,12 +175,13 @@ FB_INLINE void q2_panel(const Weight& w, const Dots& dots, const uint8_t* tile, 
 /** Q6_K and levels: y += d * unit * sum s_g (q_g - zero * a_g) over the groups of a superblock, of 16 or 32. */
 template <int GROUP, class Dots, bool ONE>
 FB_INLINE void scaled_panel(const Weight& w, const Dots& dots, float zero, float unit, const uint8_t* tile, Rows<ONE>& rows) {
+  Stream<Dots::bits> stream(tile);
   for (int at = 0; at < w.k / CHUNK; tile += w.group_bytes) {
     const uint8_t* scales = tile + SUPERBLOCK / CHUNK * chunk_bytes(Dots::bits);
     F q[Rows<ONE>::MOST][SIDES] = {};
     for (int c = 0; c < SUPERBLOCK / CHUNK; c++, at++) {
       const uint8_t* chunk = tile + c * chunk_bytes(Dots::bits);
-      prefetch_chunk(chunk, chunk_bytes(Dots::bits));
+      stream.fetch(share_of_superblock(Dots::bits, level_scale_bytes(GROUP) + VECTOR));
       for (int r = 0; r < rows.count(); r++) {
         const Digits& x = rows.x[r];
         const uint8_t* digits = x.digits + at * Dots::step;
@@ -169,16 +189,17 @@ FB_INLINE void scaled_panel(const Weight& w, const Dots& dots, float zero, float
         F first[SIDES], second[SIDES];
         if constexpr (GROUP == 32) {
           dots.sums(chunk, digits, first);
-          const F shift = splat(zero * (x.sum[2 * at] + x.sum[2 * at + 1]));
-          for (int side = 0; side < SIDES; side++) q[r][side] = fma(load_i8(scales + c * 16 + side * LANES), first[side] * scale - shift, q[r][side]);
+          const F shift = splat(0 - zero * (x.sum[2 * at] + x.sum[2 * at + 1]));
+          for (int side = 0; side < SIDES; side++) q[r][side] = fma(load_i8(scales + c * 16 + side * LANES), fma(first[side], scale, shift), q[r][side]);
           continue;
         }
         dots.template sums<0, 4>(chunk, digits, first);
         dots.template sums<4, 4>(chunk, digits + Dots::half, second);
+        const F left = splat(0 - zero * x.sum[2 * at]), right = splat(0 - zero * x.sum[2 * at + 1]);
         for (int side = 0; side < SIDES; side++) {
           const F low = load_i8(scales + c * 32 + side * LANES), high = load_i8(scales + c * 32 + 16 + side * LANES);
-          q[r][side] = fma(low, first[side] * scale - splat(zero * x.sum[2 * at]), q[r][side]);
-          q[r][side] = fma(high, second[side] * scale - splat(zero * x.sum[2 * at + 1]), q[r][side]);
+          q[r][side] = fma(low, fma(first[side], scale, left), q[r][side]);
+          q[r][side] = fma(high, fma(second[side], scale, right), q[r][side]);
         }
       }
     }
@@ -212,17 +233,19 @@ FB_INLINE void panel_of_bits(const Weight& w, const uint8_t* tile, Rows<ONE>& ro
   }
 }
 
-template <template <class, int> class Dots, int D, int BITS, bool ONE>
-FB_INLINE void level_panel(const Weight& w, const uint8_t* tile, Rows<ONE>& rows) {
-  const Dots<LevelCodes<BITS>, D> dots = {LevelCodes<BITS>(w.table)};
+template <template <class, int> class Dots, int D, class Codes, bool ONE>
+FB_INLINE void level_panel(const Weight& w, Codes codes, const uint8_t* tile, Rows<ONE>& rows) {
+  const Dots<Codes, D> dots = {codes};
   if (w.group == 16) scaled_panel<16>(w, dots, 0 - w.table[0], w.unit, tile, rows);
   else scaled_panel<32>(w, dots, 0 - w.table[0], w.unit, tile, rows);
 }
 
 template <template <class, int> class Dots, int D, bool ONE>
 FB_INLINE void level_panel_of_bits(const Weight& w, const uint8_t* tile, Rows<ONE>& rows) {
-  if (w.bits == 3) level_panel<Dots, D, 3>(w, tile, rows);
-  else level_panel<Dots, D, 4>(w, tile, rows);
+  // Q3_K: a code is its level's distance from the first one.
+  if (w.table[7] - w.table[0] == 7) return scaled_panel<16>(w, Dots<PlainCodes<3>, D>(), 0 - w.table[0], w.unit, tile, rows);
+  if (w.bits == 3) level_panel<Dots, D>(w, LevelCodes<3>(w.table), tile, rows);
+  else level_panel<Dots, D>(w, LevelCodes<4>(w.table), tile, rows);
 }
 
 template <int D, bool ONE>
@@ -233,7 +256,7 @@ FB_INLINE void panel_of_form(const Weight& w, [[maybe_unused]] Form f, const uin
 #endif
   if constexpr (D <= 2) {
     if (w.scheme == Scheme::Lookup16) return group_panel(w, LookupDots<D>(w), tile, rows);
-#if !defined(__AVX2__)
+#if !defined(__AVX512VNNI__)
     if (w.scheme == Scheme::Levels) return level_panel_of_bits<CodeWordDots, D>(w, tile, rows);
 #endif
 #if defined(__AVX2__)  // narrower codes take bytes

@@ -20,14 +20,14 @@ FB_INLINE F load_scale(ScaleType type, const uint8_t* at, int side) {
 template <int BITS>
 FB_INLINE U code_bytes(const uint8_t* chunk, int block, int side) {
   U out = {};
-  int shift = 0;
+  int place = 0;  // of the plane's bits in a code
   for (int width = 8; width; width >>= 1) {
     if (!(BITS & width)) continue;
-    const int per_byte = 8 / width;
+    const int per_byte = 8 / width, right = block % per_byte * width - place;
     const U bytes = load<U>(chunk + block / per_byte * VECTOR + side * LANES * 4);
-    out |= (bytes >> (block % per_byte * width) & 0x01010101u * ((1u << width) - 1)) << shift;
+    out |= (right < 0 ? bytes << (0 - right) : bytes >> right) & 0x01010101u * (((1u << width) - 1) << place);
     chunk += width * VECTOR;
-    shift += width;
+    place += width;
   }
   return out;
 }
@@ -78,9 +78,8 @@ struct Nibbles {
   F low, high;
 };
 FB_INLINE Nibbles load_nibbles(const uint8_t* from) {
-  typedef uint8_t Bytes __attribute__((vector_size(LANES)));
-  const U both = __builtin_convertvector(load<Bytes>(from), U);
-  return {to_float((I)(both & 15)), to_float((I)(both >> 4))};
+  const I both = load_bytes(from);
+  return {to_float(both & 15), to_float(both >> 4)};
 }
 
 template <int BITS>

@@ -26,13 +26,15 @@ Choice choose(const Call& c) {
   // Groups of 8 have no sums of activations: they go through a piece.
   if (c.phase == Phase::Decode && !is_dense(w.scheme) && w.group != 8) {
     const bool exact = c.mode == Mode::Exact;
-    // Whole numbers are one digit, exactly.
-    const bool one = c.unit != 0 && w.scheme != Scheme::Lookup16;
     if (w.scheme == Scheme::Lookup16) return {Kind::Digits, {exact ? 2 : 1, 2, LOOKUP_TOP}};
+    // Whole numbers are one digit, exactly. Of other x, codes of few bits take one byte, far finer than they are: a second one would cost
+    // more than reading them.
+    const bool one = c.unit != 0;
+    [[maybe_unused]] const Form bytes = {one || (!exact && w.bits <= 3) ? 1 : exact ? 3 : 2, 1, 127};
 #if defined(__AVX512VNNI__)
-    return {Kind::Digits, {one ? 1 : exact ? 3 : 2, 1, 127}};
+    return {Kind::Digits, bytes};
 #elif defined(__AVX2__)
-    if (w.bits < 8) return {Kind::Digits, {one ? 1 : exact ? 3 : 2, 1, 127}};
+    if (w.bits < 8 && !has_wide_levels(w)) return {Kind::Digits, bytes};
 #endif
     return {Kind::Digits, {one || !exact ? 1 : 2, 2, 32767}};
   }

@@ -272,7 +272,7 @@ Weight describe(const Source& s) {
   if (is_superblock(s.scheme)) {
     w.bits = (uint8_t)superblock_bits(s.scheme);
     w.group = superblock_group(s.scheme);
-    w.group_bytes = (size_t)(SUPERBLOCK / CHUNK * chunk_bytes(w.bits) + 320);
+    w.group_bytes = (size_t)(SUPERBLOCK / CHUNK * chunk_bytes(w.bits) + SUPERBLOCK_SCALES);
     w.panel_bytes = w.group_bytes * (size_t)(s.k / SUPERBLOCK);
     return w;
   }

@@ -101,7 +101,10 @@ struct PlainCodes {
   FB_INLINE U at(const uint8_t* chunk, int block, int side) const { return code_bytes<BITS>(chunk, block, side); }
 };
 
-/** Codes that number levels, which become bytes above the lowest one: at most 7 bits. */
+/** True where the distance of the last level from the first needs all 8 bits of a byte. */
+FB_INLINE bool has_wide_levels(const Weight& w) { return w.scheme == Scheme::Levels && w.table[15] - w.table[0] > 127; }
+
+/** Codes that number levels, which become bytes above the lowest one: 7 bits, where they are not wide. */
 template <int BITS>
 struct LevelCodes {
   static constexpr int bits = BITS, width = 7;

@@ -79,21 +79,27 @@ FB_INLINE F load_f16(const uint8_t* from) {
 }
 
 /** Lanes of bytes. */
-FB_INLINE F load_u8(const uint8_t* from) {
+FB_INLINE I load_bytes(const uint8_t* from) {
 #if defined(__AVX512F__)
-  return (F)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)from)));
+  return (I)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)from));
 #elif defined(__AVX2__)
-  return (F)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)from)));
+  return (I)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)from));
+#elif defined(__wasm_simd128__)
+  return (I)wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(wasm_v128_load32_zero(from)));
 #else
-  return F{(float)from[0], (float)from[1], (float)from[2], (float)from[3]};
+  return I{from[0], from[1], from[2], from[3]};
 #endif
 }
+
+FB_INLINE F load_u8(const uint8_t* from) { return to_float(load_bytes(from)); }
 
 FB_INLINE F load_i8(const uint8_t* from) {
 #if defined(__AVX512F__)
   return (F)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)from)));
 #elif defined(__AVX2__)
   return (F)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)from)));
+#elif defined(__wasm_simd128__)
+  return to_float((I)wasm_i32x4_extend_low_i16x8(wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero(from))));
 #else
   return F{(float)(int8_t)from[0], (float)(int8_t)from[1], (float)(int8_t)from[2], (float)(int8_t)from[3]};
 #endif

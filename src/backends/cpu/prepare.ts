@@ -15,7 +15,7 @@ import {
 } from '../../weights/scheme.ts'
 import { E2M1_VALUES, IQ4_VALUES } from '../../weights/superblock/four-bits.ts'
 import { gridOf } from '../../weights/superblock/grids.ts'
-import { SUPERBLOCKS, type SuperblockType, superblockBytes } from '../../weights/superblock/index.ts'
+import { SUPERBLOCKS, type SuperblockType } from '../../weights/superblock/index.ts'
 import { LOOKUP_TABLES } from '../../weights/tables.ts'
 import { part, type QuantizedWeight } from '../../weights/weight.ts'
 import { allocate } from './door.ts'
@@ -36,6 +36,8 @@ export interface PreparedParameter {
 }
 
 const SCHEMES = { F32: 0, F16: 1, BF16: 2, affine: 3, lookup: 4, float8: 5, additive: 6, levels: 10 } as const
+/** Superblocks whose values are levels, without a grid. */
+const LEVELS: ReadonlySet<SuperblockType> = new Set(['Q3_K', 'IQ4_XS'])
 /** Superblocks that have tiles of their own. */
 const SUPERBLOCK_SCHEMES: Readonly<Partial<Record<SuperblockType, number>>> = { Q4_K: 7, Q5_K: 8, Q6_K: 9, Q2_K: 11 }
 
@@ -47,7 +49,6 @@ const TRITS: Opened = { group: 256, bits: 2, zero: 1 }
 const IQ4: Opened = { group: 32, table: IQ4_VALUES }
 const OPENED: Readonly<Partial<Record<SuperblockType, Opened>>> = {
   IQ4_NL: IQ4,
-  IQ4_XS: IQ4,
   MXFP4: { group: 32, table: E2M1_VALUES },
   NVFP4: { group: 16, table: E2M1_VALUES },
   TQ1_0: TRITS,
@@ -234,10 +235,11 @@ class Preparation {
     const scheme = SUPERBLOCK_SCHEMES[type]
     const opened = OPENED[type]
     if (opened) return this.opened(type, opened)
-    if (scheme === undefined && !grid && type !== 'Q3_K') return this.decoded()
+    const levels = LEVELS.has(type) || grid !== undefined
+    if (scheme === undefined && !levels) return this.decoded()
     const data = this.blocks.takeFrom(part(this.weight, 'blocks').data)
-    if (grid) return { scheme: SCHEMES.levels, data, type: id, grid: this.blocks.takeFrom(gridOf(grid).values) }
-    return scheme === undefined ? this.asQ6(data) : { scheme, data }
+    if (scheme !== undefined) return { scheme, data }
+    return { scheme: SCHEMES.levels, data, type: id, grid: grid ? this.blocks.takeFrom(gridOf(grid).values) : 0 }
   }
 
   private async opened(type: SuperblockType, opened: Opened): Promise<Source> {
@@ -255,14 +257,6 @@ class Preparation {
     }
     const { bits, zero: zeroPoint } = opened
     return { scheme: SCHEMES.affine, bits, group, zero: ZERO_KINDS.constant, zeroPoint, data, scale }
-  }
-
-  /** Q3_K blocks as Q6_K blocks of the same values. */
-  private async asQ6(blocks: number): Promise<Source> {
-    const units = elementCount(this.weight.shape) / SUPERBLOCKS.Q6_K.elements
-    const data = this.blocks.take(units * superblockBytes('Q6_K'))
-    await this.jobs.run('fb_q3_as_q6', units, [blocks, data, units])
-    return { scheme: SUPERBLOCK_SCHEMES.Q6_K!, data }
   }
 
   /** The values as floats: for what no tile holds. */
