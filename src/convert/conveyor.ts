@@ -1,8 +1,8 @@
 // Moves bytes in pieces: reading, a look at each piece and writing overlap, from one tensor to the next too, in buffers that are used again,
 // for fresh memory costs more than the copy.
 
-/** Bytes of a piece: large beside a system call, small beside the processor's cache. */
-const PIECE_BYTES = 1024 * 1024
+/** Bytes of a piece: large beside what it costs to hand it to a thread, small beside the processor's cache. */
+const PIECE_BYTES = 2 * 1024 * 1024
 /** Pieces on their way at once. */
 const LANES = 4
 

@@ -12,6 +12,8 @@ import type { CheckedPlace, Place, TensorSink } from './sink.ts'
 
 /** Input bytes of a slice: large enough for threads, small beside a model. */
 const SLICE_BYTES = 16 * 1024 * 1024
+/** Bytes of copied tensors that are told of together: a line of the journal for each would cost as much as the copy of a small one. */
+const COPIED_BYTES = 16 * 1024 * 1024
 /** Inputs that live at once: one is read, one computed, and one may lie in the outputs that are being written. */
 const INPUTS = 3
 
@@ -182,6 +184,15 @@ class Run {
   /** Copies one tensor after another without a pause between them. */
   private async copy(jobs: readonly CopyJob[], finished: Map<string, Finished>): Promise<CheckedPlace[]> {
     const places: CheckedPlace[] = []
+    let waiting: Finished[] = []
+    let waitingBytes = 0
+    const note = async (job: CopyJob) => {
+      const noted = waiting
+      waiting = []
+      waitingBytes = 0
+      this.progress(job.name, this.done)
+      await Promise.all(noted.map((one) => this.finishJob(one, undefined, finished)))
+    }
     const route = (job: CopyJob): Route => {
       const place = this.sink.place(job.output, job.inputBytes)
       let crc = 0
@@ -197,8 +208,9 @@ class Run {
           const checked = { ...place, crc }
           places.push(checked)
           this.done += job.inputBytes
-          this.progress(job.name, this.done)
-          await this.finishJob({ job: job.name, places: [checked] }, undefined, finished)
+          waiting.push({ job: job.name, places: [checked] })
+          waitingBytes += job.inputBytes
+          if (waitingBytes >= COPIED_BYTES || places.length === jobs.length) await note(job)
         },
       }
     }

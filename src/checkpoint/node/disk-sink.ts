@@ -7,7 +7,7 @@ import type { ByteSink, ScratchFile } from '../types.ts'
 /** Bytes that one system call takes on every system. */
 const CALL_BYTES = 1 << 30
 /** Bytes after which the disk is told to begin: what is on its way need not be waited for at the end. */
-const SYNC_BYTES = 128 * 1024 * 1024
+const SYNC_BYTES = 64 * 1024 * 1024
 
 export class DiskSink implements ByteSink {
   private at = 0
