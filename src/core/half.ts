@@ -1,6 +1,6 @@
 // IEEE half and bfloat16 <-> float32. Encoding rounds to nearest even, overflows to infinity and keeps subnormals and NaN.
 // Node 20 has no Float16Array; decoding goes through a table of all 65,536 halves, built on first use.
-import { type DType, type FloatDType, type RawTensor, torchName } from './dtypes.ts'
+import { type FloatDType, type RawTensor, torchName } from './dtypes.ts'
 import { BugError, WeightError } from './errors.ts'
 
 const f32 = new Float32Array(1)
@@ -115,25 +115,43 @@ export function fromFloat32(values: Float32Array, dtype: 'F64' | 'F32' | 'F16' |
 }
 
 /**
- * The float tensor `name` as `dtype`, its values given as float32 where they are at hand. Throws WeightError where a finite value is
- * beyond `dtype`: an infinite weight is of no use to anybody.
+ * The float tensor `name` as `dtype`. Throws WeightError where a finite value is beyond `dtype`: an infinite weight is of no use to
+ * anybody. `first`: number of its first element, for messages.
  */
-export function castTensor(
-  name: string,
-  tensor: RawTensor,
-  dtype: FloatDType,
-  values: Float32Array = toFloat32(tensor),
-): RawTensor {
+export function castTensor(name: string, tensor: RawTensor, dtype: FloatDType, first = 0): RawTensor {
+  const values = toFloat32(tensor)
   const data = fromFloat32(values, dtype)
-  if (dtype === 'F16') refuseOverflow(name, tensor.dtype, values, aligned(Uint16Array, data))
+  if (dtype === 'F16') refuseOverflow(name, torchName(tensor.dtype), () => values, data, first)
   return { dtype, shape: tensor.shape, data }
 }
 
-function refuseOverflow(name: string, from: DType, values: Float32Array, halves: Uint16Array): void {
-  const index = halves.findIndex((half, i) => (half & 0x7fff) === 0x7c00 && Number.isFinite(values[i]))
-  if (index < 0) return
+const INFINITY = 0x7c00
+const NEGATIVE_INFINITY = 0xfc00
+
+/**
+ * Throws WeightError where one of `values` is finite and its half in `data` is not. `from`, and `first`, the number of the first element,
+ * are for messages.
+ */
+export function refuseOverflow(
+  name: string,
+  from: string,
+  values: () => Float32Array,
+  data: Uint8Array,
+  first = 0,
+): void {
+  const halves = aligned(Uint16Array, data)
+  if (!halves.includes(INFINITY) && !halves.includes(NEGATIVE_INFINITY)) return
+  const given = values()
+  const at = halves.findIndex((half, i) => (half & 0x7fff) === INFINITY && Number.isFinite(given[i]))
+  if (at < 0) return
   throw new WeightError(
-    `Cannot cast "${name}" from ${torchName(from)} to float16: element ${index} is ${values[index]}, the limit is 65504`,
-    { tensor: name, index, actual: values[index], expected: 65504, hint: '--dtype bfloat16 holds it' },
+    `Cannot cast "${name}" from ${from} to float16: element ${first + at} is ${given[at]}, the limit is 65504`,
+    {
+      tensor: name,
+      index: first + at,
+      actual: given[at],
+      expected: 65504,
+      hint: 'bfloat16 holds it',
+    },
   )
 }

@@ -1,17 +1,9 @@
 // A float model in another dtype: every float tensor is cast when it is read, and config.json says so. What `--dtype` does first.
 import type { Checkpoint, StoredTensor } from '../checkpoint/types.ts'
-import {
-  DTYPE_BYTES,
-  type DType,
-  elementCount,
-  type FloatDType,
-  isFloat,
-  rawTensor,
-  torchName,
-} from '../core/dtypes.ts'
+import { DTYPE_BYTES, elementCount, type FloatDType, isFloat, torchName } from '../core/dtypes.ts'
 import { UnsupportedError } from '../core/errors.ts'
-import { castTensor } from '../core/half.ts'
 import type { JsonObject } from '../core/json.ts'
+import { ViewRanges } from './ranges.ts'
 import { type ModelSource, modelSource } from './source.ts'
 
 /** The model with its floats as `dtype`. Throws UnsupportedError where it is quantised or a GGUF file. */
@@ -33,22 +25,12 @@ export function withDtype(config: JsonObject, dtype: FloatDType): JsonObject {
 
 function castCheckpoint(checkpoint: Checkpoint, dtype: FloatDType): Checkpoint {
   const tensors = new Map<string, StoredTensor>()
-  for (const tensor of checkpoint.tensors.values()) {
-    const byteLength = elementCount(tensor.shape) * DTYPE_BYTES[dtype]
-    tensors.set(tensor.name, isFloat(tensor.dtype) ? { ...tensor, dtype, byteLength } : tensor)
+  const ranges = new ViewRanges(checkpoint.read)
+  for (const stored of checkpoint.tensors.values()) {
+    const { name, shape } = stored
+    const isCast = isFloat(stored.dtype) && stored.dtype !== dtype
+    tensors.set(name, isCast ? { ...stored, dtype, byteLength: elementCount(shape) * DTYPE_BYTES[dtype] } : stored)
+    if (isCast) ranges.set(name, ranges.cast(name, ranges.stored(stored), [stored.dtype, dtype]))
   }
-  return {
-    ...checkpoint,
-    tensors,
-    read: async (tensor, from = 0, to = tensor.byteLength) => {
-      const stored = checkpoint.tensors.get(tensor.name)!
-      if (!isFloat(stored.dtype) || stored.dtype === dtype) return checkpoint.read(stored, from, to)
-      const width = DTYPE_BYTES[stored.dtype]
-      const [first, last] = [Math.floor(from / DTYPE_BYTES[dtype]), Math.ceil(to / DTYPE_BYTES[dtype])]
-      const data = await checkpoint.read(stored, first * width, last * width)
-      const part = rawTensor(stored.dtype as DType, [last - first], data)
-      const skip = first * DTYPE_BYTES[dtype]
-      return castTensor(tensor.name, part, dtype).data.subarray(from - skip, to - skip)
-    },
-  }
+  return { ...checkpoint, tensors, read: ranges.read }
 }

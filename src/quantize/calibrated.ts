@@ -9,11 +9,11 @@ import type { CalibrateJob, StoredResults } from '../convert/plan.ts'
 import { type FloatDType, isFloat } from '../core/dtypes.ts'
 import { BugError } from '../core/errors.ts'
 import type { WorkOptions } from '../core/events.ts'
-import { castTensor } from '../core/half.ts'
 import { blockParameters } from '../graph/cut.ts'
 import { type BlockTensor, blockMethod } from '../methods/calibration.ts'
 import type { Method, NamedTensor, QuantizationPlan, QuantizerKernels, TensorInfo } from '../methods/types.ts'
 import { type ModelSource, readFloatWeight } from '../models/source.ts'
+import { castWith } from '../weights/decode-kernel.ts'
 import { denseWeight, type QuantizedWeight } from '../weights/weight.ts'
 import { castFloats } from './jobs.ts'
 
@@ -116,7 +116,7 @@ async function stored(
   const dtype = adjustedDtype(item, options)
   const { values } = weight.parts
   if (!isFloat(dtype) || values.dtype === dtype) return [{ name: info.name, tensor: values }]
-  return [{ name: info.name, tensor: castTensor(info.name, values, dtype) }]
+  return [{ name: info.name, tensor: await castWith(options.kernels, info.name, values, dtype) }]
 }
 
 /** A finished weight, out of the tensors of the file that it became. */

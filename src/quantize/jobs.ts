@@ -5,8 +5,8 @@ import type { CalibrateJob, ComputeJob, Job } from '../convert/plan.ts'
 import { copyJob } from '../convert/save.ts'
 import { type DType, type FloatDType, isFloat, type RawTensor, rawTensor } from '../core/dtypes.ts'
 import { FileError } from '../core/errors.ts'
-import { castTensor } from '../core/half.ts'
 import type { Method, QuantizationPlan, QuantizerKernels, TensorInfo } from '../methods/types.ts'
+import { castWith } from '../weights/decode-kernel.ts'
 
 export interface JobOptions {
   readonly kernels?: QuantizerKernels
@@ -62,7 +62,7 @@ function quantizeJob<S>(
     action: 'quantize',
     outputs,
     run: async (input, firstRow) => {
-      const tensor = castFloats(info.name, transposed ? transpose(input) : input, options)
+      const tensor = await castFloats(info.name, transposed ? transpose(input) : input, options, firstRow)
       const { kernels, warn } = options
       const given = { name: info.name, tensor, settings, kernels, firstRow, warn }
       if (method.encode) return method.encode(given)
@@ -77,7 +77,9 @@ function castJob(checkpoint: Checkpoint, info: TensorInfo, dtype: FloatDType, op
     ...loader(checkpoint, info.name, 1),
     action: 'cast',
     outputs: [{ name: info.name, dtype, shape: stored(checkpoint, info.name).shape }],
-    run: async (input) => [{ name: info.name, tensor: castFloats(info.name, input, options) }],
+    run: async (input, firstRow) => [
+      { name: info.name, tensor: await castFloats(info.name, input, options, firstRow) },
+    ],
   }
 }
 
@@ -107,12 +109,13 @@ function raw(tensor: StoredTensor, shape: readonly number[], data: Uint8Array): 
   return rawTensor(tensor.dtype as DType, shape, data)
 }
 
-/** A float tensor in the dtype that `--dtype` asks for. */
-export function castFloats(
+/** A float tensor, or its rows from `firstRow` on, in the dtype that `--dtype` asks for. */
+export async function castFloats(
   name: string,
   tensor: RawTensor,
   { dtype, kernels }: Pick<JobOptions, 'dtype' | 'kernels'>,
-): RawTensor {
+  firstRow = 0,
+): Promise<RawTensor> {
   if (!dtype || !isFloat(tensor.dtype) || tensor.dtype === dtype) return tensor
-  return castTensor(name, tensor, dtype, kernels?.toFloat32(tensor))
+  return castWith(kernels, name, tensor, dtype, firstRow * (tensor.shape.at(-1) ?? 1))
 }

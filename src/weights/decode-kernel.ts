@@ -1,12 +1,13 @@
 // Decoding a weight in compiled code: which kernel of native/kernels/decode.cc is called with what. The values are those of decode().
-import { DTYPE_BYTES, elementCount, type FloatDType, type RawTensor, rawTensor } from '../core/dtypes.ts'
+import { DTYPE_BYTES, elementCount, type FloatDType, type RawTensor, rawTensor, torchName } from '../core/dtypes.ts'
 import { BugError } from '../core/errors.ts'
+import { castTensor, refuseOverflow, toFloat32 } from '../core/half.ts'
 import type { QuantizerKernels } from '../core/kernels.ts'
 import { type Grouping, groupCount } from './scheme.ts'
 import { gridOf } from './superblock/grids.ts'
 import { SUPERBLOCKS, type SuperblockType } from './superblock/index.ts'
 import { LOOKUP_TABLES } from './tables.ts'
-import { part, type QuantizedWeight, restoreScales } from './weight.ts'
+import { denseWeight, part, type QuantizedWeight, restoreScales } from './weight.ts'
 
 /** Elements of a unit of the decode kernels. */
 export const DECODE_UNIT = 4096
@@ -118,4 +119,21 @@ export async function decodeWith(
     params,
   )
   return rawTensor(target, weight.shape, new Uint8Array(bytes))
+}
+
+/**
+ * The float tensor `name` in another dtype, in compiled code where there are kernels. Throws WeightError where a finite value is beyond
+ * float16. `first`: number of its first element, for messages.
+ */
+export async function castWith(
+  kernels: QuantizerKernels | undefined,
+  name: string,
+  tensor: RawTensor,
+  target: FloatDType,
+  first = 0,
+): Promise<RawTensor> {
+  if (!kernels || target === 'F64') return castTensor(name, tensor, target, first)
+  const cast = await decodeWith(kernels, denseWeight(tensor), target)
+  if (target === 'F16') refuseOverflow(name, torchName(tensor.dtype), () => toFloat32(tensor), cast.data, first)
+  return cast
 }

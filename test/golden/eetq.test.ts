@@ -140,7 +140,7 @@ async function baseAs(dtype: 'bfloat16' | 'float32', factor = 1) {
   const tensors = new Map(
     [...(await fixtureTensors('eetq/base/model.safetensors'))].map(([name, tensor]) => {
       const values = toFloat32(tensor).map((v) => (name.includes('layers.1.mlp.up_proj') ? v * factor : v))
-      return [name, castTensor(name, tensor, dtype === 'float32' ? 'F32' : 'BF16', values)]
+      return [name, castTensor(name, rawTensor('F32', tensor.shape, values), dtype === 'float32' ? 'F32' : 'BF16')]
     }),
   )
   const config = await readFile(join(fixture('eetq/base'), 'config.json'), 'utf8')

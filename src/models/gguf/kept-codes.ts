@@ -8,8 +8,8 @@ import type { QuantizerKernels } from '../../core/kernels.ts'
 import { blockBytes } from '../../methods/gguf/stored.ts'
 import { AFFINE_BLOCK_SIZE, affineBlockBytes } from '../../weights/affine-blocks.ts'
 import { canReExpress, type KeptType, reExpress } from '../../weights/re-express.ts'
-import { viewReader } from '../computed.ts'
 import { ggufNameOf } from '../parameters.ts'
+import { ViewRanges } from '../ranges.ts'
 import type { ModelSource } from '../source.ts'
 
 export interface KeptCodes {
@@ -26,14 +26,16 @@ export async function withKeptCodes(
   kernels?: QuantizerKernels,
 ): Promise<KeptCodes> {
   const tensors = new Map(view.tensors)
-  const readers = new Map<string, () => Promise<Uint8Array>>()
+  const ranges = new ViewRanges(view.read)
+  const kept: string[] = []
   for (const [index, { parameter, names }] of source.parameters.entries()) {
     const scheme = await source.schemeOf(index)
     const name = ggufNameOf(names)
     const tensor = tensors.get(name)
     if (!scheme || !tensor || !canReExpress(scheme, parameter.shape, type)) continue
-    tensors.set(name, blocksOf(tensor, type))
-    readers.set(name, async () => {
+    const blocks = blocksOf(tensor, type)
+    tensors.set(name, blocks)
+    const compute = async () => {
       const stored = await source.load(index, kernels)
       const found = reExpress(fromGraph(names.ggufOp, stored), type)
       if (!found)
@@ -42,16 +44,11 @@ export async function withKeptCodes(
           hint: 'convert to float first, and quantise that',
         })
       return blockBytes(type, found.weight, kernels)
-    })
+    }
+    ranges.set(name, ranges.whole(blocks, compute))
+    kept.push(name)
   }
-  return {
-    kept: [...readers.keys()],
-    view: {
-      ...view,
-      tensors,
-      read: viewReader(view.read, ({ name }) => readers.get(name)),
-    },
-  }
+  return { kept, view: { ...view, tensors, read: ranges.read } }
 }
 
 function blocksOf(tensor: StoredTensor, type: KeptType): StoredTensor {

@@ -9,8 +9,8 @@ import { UnsupportedError } from '../../core/errors.ts'
 import { toFloat32 } from '../../core/half.ts'
 import { byCodePoint, type JsonObject, parseJsonObject } from '../../core/json.ts'
 import { denseWeight } from '../../weights/weight.ts'
-import { type Origin, viewReader } from '../computed.ts'
 import { ggufNameOf } from '../parameters.ts'
+import { type RangeReader, ViewRanges } from '../ranges.ts'
 import { type ModelSource, modelDtype, readTensor } from '../source.ts'
 import type { ParameterName } from '../types.ts'
 import { modelMetadata } from './metadata.ts'
@@ -24,12 +24,6 @@ export interface GgufViewOptions {
   readonly tokenizer?: ReadonlyMap<string, GgufValue>
   /** `general.file_type`; absent: that of the model's dtype. */
   readonly fileType?: number
-}
-
-/** How one tensor of the view comes about. */
-interface ViewTensor {
-  readonly tensor: StoredTensor
-  readonly origin: Origin
 }
 
 /** The view of a float model. Throws UnsupportedError where the source is quantised or a GGUF file already. */
@@ -49,26 +43,26 @@ export async function ggufView(source: ModelSource, options: GgufViewOptions = {
         modelType: config.modelType,
       },
     )
-  const tensors = new Map(viewTensors(source, profile.generated?.(config) ?? []).map((t) => [t.tensor.name, t]))
-  const stored = [...tensors.values()].map((t) => t.tensor)
+  const ranges = new ViewRanges(checkpoint.read)
+  const tensors = viewTensors(source, profile.generated?.(config) ?? [], ranges)
   const metadata = modelMetadata({
     profile,
     config,
     configJson,
     generationConfig: await generationConfig(checkpoint),
     folder: folderName(checkpoint.files.name),
-    parameters: stored.reduce((sum, t) => sum + elementCount(t.shape), 0),
+    parameters: tensors.reduce((sum, t) => sum + elementCount(t.shape), 0),
     fileType: options.fileType ?? FILE_TYPES[modelDtype(configJson, checkpoint)] ?? 0,
   })
   for (const [key, value] of options.tokenizer ?? []) metadata.set(key, value)
   return {
     format: 'gguf',
     files: checkpoint.files,
-    tensors: new Map(stored.map((t) => [t.name, t])),
+    tensors: new Map(tensors.map((t) => [t.name, t])),
     config: null,
     metadata,
     warnings: [...checkpoint.warnings, ...ownWarning(profile), ...(profile.losses?.(config) ?? [])],
-    read: viewReader(checkpoint.read, ({ name }) => tensors.get(name)!.origin),
+    read: ranges.read,
     close: checkpoint.close,
   }
 }
@@ -78,52 +72,65 @@ function ownWarning({ architecture, isOwn }: GgufProfile): string[] {
 }
 
 /** Generated tensors first, then those of each file by name, as the converter takes them. */
-function viewTensors(source: ModelSource, generated: readonly GeneratedTensor[]): ViewTensor[] {
+function viewTensors(source: ModelSource, generated: readonly GeneratedTensor[], ranges: ViewRanges): StoredTensor[] {
   const { checkpoint, parameters } = source
   const names = new Map(parameters.map((p) => [p.name, p.names]))
   const files = [...new Set([...checkpoint.tensors.values()].map((t) => t.file))].sort(byCodePoint)
   const ordered = [...checkpoint.tensors.values()].sort(
     (a, b) => files.indexOf(a.file) - files.indexOf(b.file) || byCodePoint(a.name, b.name),
   )
-  const out = generated.map(memoryTensor)
+  const out = generated.map((tensor) => memoryTensor(tensor, ranges))
   for (const tensor of ordered) {
     const found = names.get(tensor.name)
-    if (found) out.push(viewTensor(checkpoint, tensor, found))
+    if (found) out.push(viewTensor(checkpoint, tensor, found, ranges))
   }
   return out
 }
 
-function memoryTensor({ name, values }: GeneratedTensor): ViewTensor {
+function memoryTensor({ name, values }: GeneratedTensor, ranges: ViewRanges): StoredTensor {
   const raw = rawTensor('F32', [values.length], values)
-  const tensor = { name, dtype: 'F32', shape: raw.shape, file: name, offset: 0, byteLength: values.byteLength }
-  return { tensor, origin: async () => raw.data }
+  ranges.set(name, async (from, to) => raw.data.subarray(from, to))
+  return { name, dtype: 'F32', shape: raw.shape, file: name, offset: 0, byteLength: values.byteLength }
 }
 
 /** Norms and learned positions. */
 const FLOAT32_NAMES = /(?:_norm|^position_embd)\.weight$/
 
 /** Vectors and norms are f32 in GGUF; matrices keep the input's dtype, which is f32 where ggml has no such type. */
-function viewTensor(checkpoint: Checkpoint, stored: StoredTensor, names: ParameterName): ViewTensor {
+function viewTensor(
+  checkpoint: Checkpoint,
+  stored: StoredTensor,
+  names: ParameterName,
+  ranges: ViewRanges,
+): StoredTensor {
   const isVector = stored.shape.length < 2 || FLOAT32_NAMES.test(ggufNameOf(names))
   const dtype: DType = isVector || !(stored.dtype in FILE_TYPES) ? 'F32' : (stored.dtype as DType)
   const shape = storedShape(names.huggingFaceOp, stored.shape)
   const byteLength = elementCount(shape) * DTYPE_BYTES[dtype]
   const tensor = { ...stored, name: ggufNameOf(names), shape, dtype, byteLength }
-  const { huggingFaceOp, ggufOp } = names
-  if (!huggingFaceOp && stored.dtype === dtype) {
-    if (!ggufOp) return { tensor, origin: stored }
-    if (ggufOp.kind === 'permuteRope')
-      return { tensor, origin: { stored, order: rowOrder(ggufOp, stored.shape[0], false) } }
-  }
-  const origin = async () => {
+  const compute = async () => {
     const raw = await readTensor(checkpoint, stored.name)
-    const { values } = toGraph(huggingFaceOp, denseWeight(raw)).parts
+    const { values } = toGraph(names.huggingFaceOp, denseWeight(raw)).parts
     // The converter computes in float32, but for halves in their own precision.
     const wide = values.dtype === 'F16' || values.dtype === dtype ? values : widen(values)
-    const made = fromGraph(ggufOp, denseWeight(wide)).parts.values
+    const made = fromGraph(names.ggufOp, denseWeight(wide)).parts.values
     return (made.dtype === dtype ? made : widen(made)).data
   }
-  return { tensor, origin }
+  ranges.set(tensor.name, copiedRange(stored, dtype, names, ranges) ?? ranges.whole(tensor, compute))
+  return tensor
+}
+
+/** Of a tensor whose elements stay as they are, but for the order of rotary rows: any range alone. */
+function copiedRange(
+  stored: StoredTensor,
+  dtype: DType,
+  { huggingFaceOp, ggufOp }: ParameterName,
+  ranges: ViewRanges,
+): RangeReader | undefined {
+  if (huggingFaceOp || stored.dtype !== dtype || (ggufOp && ggufOp.kind !== 'permuteRope')) return undefined
+  const read = ranges.stored(stored)
+  const [rows] = stored.shape
+  return ggufOp ? ranges.reordered(read, stored.byteLength / rows, rowOrder(ggufOp, rows, false)) : read
 }
 
 function widen(tensor: RawTensor): RawTensor {
