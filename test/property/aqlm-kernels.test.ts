@@ -136,6 +136,55 @@ const LARGE: readonly (readonly [string, Case])[] = [
   ],
 ]
 
+/** Codebooks that are searched by leaves, with equal entries among them: constant rows, and a dead column. */
+const MANY_ENTRIES: readonly (readonly [string, Case])[] = [
+  [
+    '1x12 g8',
+    {
+      outs: 520,
+      ins: 8,
+      out: 1,
+      in: 8,
+      codebooks: 1,
+      bits: 12,
+      search: { ...settings, maxEpochs: 0, initIterations: 1, initPointsPerCentroid: 1, beamSize: 1 },
+      dtype: 'F16',
+      samples: 90,
+      seed: 3,
+    },
+  ],
+  [
+    '2x12 g2, pairs of rows, few samples',
+    {
+      outs: 460,
+      ins: 9,
+      out: 2,
+      in: 2,
+      codebooks: 2,
+      bits: 12,
+      search: { ...settings, maxEpochs: 0, initIterations: 1, initPointsPerCentroid: 1, beamSize: 1 },
+      dtype: 'BF16',
+      samples: 5,
+      seed: 4,
+    },
+  ],
+  [
+    '1x12 g3, beam of 2: only k-means goes by leaves',
+    {
+      outs: 690,
+      ins: 6,
+      out: 1,
+      in: 3,
+      codebooks: 1,
+      bits: 12,
+      search: { ...settings, maxEpochs: 0, initIterations: 1, initPointsPerCentroid: 1, beamSize: 2 },
+      dtype: 'F32',
+      samples: 90,
+      seed: 5,
+    },
+  ],
+]
+
 /** Two codebooks of two entries for three weights: the first step finds them, and all that is left is rounding. */
 const FOUND_AT_ONCE: Case = {
   outs: 1,
@@ -253,7 +302,25 @@ describe.each(DOORS)('%s', (_door, kernels) => {
   test.each(LARGE)('%s', async (_name, c) => {
     expect(await compare(kernels, c)).toBeUndefined()
   })
+
+  test.each(MANY_ENTRIES)(
+    '%s: leaves that are passed over hold nothing better',
+    async (name, c) => {
+      const actual = await runLinear(kernels, problemOf(c), c.search, c.dtype)
+      expect(difference(actual, exhaustive(name, c))).toBeUndefined()
+    },
+    300_000,
+  )
 })
+
+const results = new Map<string, LinearResult>()
+
+/** The definition's result, which scores all entries; found once for all doors. */
+function exhaustive(name: string, c: Case): LinearResult {
+  const result = results.get(name) ?? quantizeLinear(problemOf(c), c.search, c.dtype)
+  results.set(name, result)
+  return result
+}
 
 test('the result depends neither on the number of threads nor on the instruction set', async () => {
   const { door } = await openKernels()

@@ -32,9 +32,11 @@ struct Level {
   double (*cost)(const Job&, Phase);
   size_t (*worker_bytes)(const Job&, Phase);
   void (*run)(const Job&, Phase, size_t, uint8_t*);
+  void (*plant_centroids)(const Job&);
+  void (*plant_codebooks)(const Job&);
 };
 
-#define FB_AQLM_FUNCTIONS(name) {name::units, name::cost, name::worker_bytes, name::run}
+#define FB_AQLM_FUNCTIONS(name) {name::units, name::cost, name::worker_bytes, name::run, name::plant_centroids, name::plant_codebooks}
 Level level() {
 #if defined(__x86_64__)
   if (fb::level() >= LEVEL_AVX512) return FB_AQLM_FUNCTIONS(avx512);
@@ -69,6 +71,7 @@ void find_norms(const Job& job) {
     for (size_t d = 0; d < job.size; d++) sum += centroids[d] * centroids[d];
     job.norms[s] = 0.5f * sum;
   }
+  if (job.has_leaves()) level().plant_centroids(job);
 }
 
 void begin_book(const Job& job) {
@@ -202,6 +205,7 @@ int next_phase(Job& job, State& state, const Settings& settings) {
         round_values(job.codebooks, job.values, settings.type);
         round_values(job.scale, job.outs, settings.type);
       }
+      if (job.searches_leaves()) level().plant_codebooks(job);
       return HALVES;
     case HALVES: return SEARCH;
     case SEARCH:
@@ -233,6 +237,13 @@ size_t lay_out(Job& job, float* scratch) {
   job.diagonal = take(job.values);
   job.row_sums = reinterpret_cast<double*>(take(2 * job.rows));
   job.assigned = reinterpret_cast<uint16_t*>(take((job.trained + 1) / 2));
+  if (!job.has_leaves()) return at;
+  job.order = reinterpret_cast<int32_t*>(take(job.count * job.entries));
+  job.place = reinterpret_cast<int32_t*>(take(job.count * job.entries));
+  job.lanes = take(job.values);
+  job.radius = take(job.count * job.leaves);
+  job.boxes = take(job.ins * job.count * boxes_floats(job));
+  job.roots = reinterpret_cast<double*>(take(2 * job.ins * (job.in * job.in + 1)));
   return at;
 }
 
@@ -241,7 +252,7 @@ size_t lay_out(Job& job, float* scratch) {
 
 /**
  * inputs: w F32 [N, K]; H F32 [K, K]; points I32 [codebooks, trained], the groups that k-means is trained on. outputs: codes U16 [N/out, K/in,
- * codebooks]; codebooks F32 [codebooks, 2^bits, out, in]; scale F32 [N/out]; state F64 [12] (State); scratch F32. params: N, K, out, in,
+ * codebooks]; codebooks F32 [codebooks, 2^bits, out, in]; scale F32 [N/out]; state F64 [13] (State); scratch F32. params: N, K, out, in,
  * codebooks, bits, trained, iterations of k-means, beam, epochs at most, tolerance, dtype (0 F32, 1 F16, 2 BF16), floats of scratch.
  */
 FB_EXPORT double fb_aqlm(const double* args) {
@@ -273,6 +284,7 @@ FB_EXPORT double fb_aqlm(const double* args) {
   job.per_block = (job.outs + most_blocks - 1) / most_blocks;
   job.blocks = (job.outs + job.per_block - 1) / job.per_block;
   job.panels = (job.columns + PANEL - 1) / PANEL;
+  job.leaves = job.entries >= LEAST_ENTRIES && job.in <= MOST_WHITENED ? job.entries / LEAF : 0;
   job.book = static_cast<size_t>(state.book);
   if (lay_out(job, fb::pointer<float>(args[9])) > size(12)) {
     state.problem = SCRATCH_TOO_SMALL;

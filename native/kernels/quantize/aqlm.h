@@ -12,6 +12,10 @@ constexpr size_t STRIP = 32;
 /** Points, or groups of rows, that a unit takes side by side. */
 constexpr size_t LANES_A_UNIT = 32;
 constexpr size_t MOST_BEAMS = 64;
+/** Entries of a codebook from which on leaves of them save more than they cost, entries of a leaf, and inputs of a group at most there. */
+constexpr size_t LEAST_ENTRIES = 4096;
+constexpr size_t LEAF = 64;
+constexpr size_t MOST_WHITENED = 32;
 
 struct Job {
   const float *w, *h;
@@ -27,6 +31,7 @@ struct Job {
   size_t values;            // of all codebooks
   size_t per_block, blocks; // groups of rows that share a partial sum
   size_t panels;
+  size_t leaves;            // of a codebook; 0: all entries are scored
 
   // scratch
   float* data;       // [outs * ins, size]: what k-means has left
@@ -39,7 +44,19 @@ struct Job {
   double* row_sums;   // [rows]
   uint16_t* assigned; // [trained]
   size_t book;        // that k-means is at
+
+  // with leaves (aqlm-tree.inc)
+  int32_t *order, *place; // [count, entries]: entry at a place of the leaves' order, and the place of an entry
+  float* lanes;           // [count, entries / LANES, size, LANES]
+  float* radius;          // [count, leaves]
+  float* boxes;           // [ins, count, leaves / LANES, size, 2, LANES]
+  double* roots;          // [ins, in * in + 1]: factor of H at a group of columns, square root of its trace
+  bool has_leaves() const { return leaves > 0; }
+  bool searches_leaves() const { return leaves > 0 && beam == 1; }
 };
+
+/** Floats of the boxes of one codebook in one metric. */
+FB_INLINE size_t boxes_floats(const Job& job) { return job.leaves * job.size * 2; }
 
 enum Phase {
   SCALE,     // scales, and groups divided by them
@@ -61,6 +78,8 @@ enum Phase {
   double cost(const Job& job, Phase phase);                                              \
   size_t worker_bytes(const Job& job, Phase phase);                                      \
   void run(const Job& job, Phase phase, size_t unit, uint8_t* local);                    \
+  void plant_centroids(const Job& job);                                                  \
+  void plant_codebooks(const Job& job);                                                  \
   }
 FB_AQLM_LEVEL(baseline)
 FB_AQLM_LEVEL(avx2)

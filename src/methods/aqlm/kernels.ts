@@ -2,6 +2,7 @@
 import type { FloatDType } from '../../core/dtypes.ts'
 import { BugError, OutOfMemoryError } from '../../core/errors.ts'
 import type { QuantizerKernels } from '../../core/kernels.ts'
+import type { AdditiveScheme } from '../../weights/scheme.ts'
 import { groupsOfBlock } from './codebooks.ts'
 import type { SearchSettings } from './config.ts'
 import type { LinearResult } from './oracle.ts'
@@ -14,7 +15,15 @@ const DTYPES: Readonly<Partial<Record<FloatDType, number>>> = { F32: 0, F16: 1, 
 /** Columns of a panel of H, and the floats that a block of scratch is rounded up to. */
 const PANEL = 32
 const BLOCK = 16
-const BLOCKS = 11
+const BLOCKS = 17
+/** Codebooks of so many entries are searched by leaves of so many, where a group has at most so many inputs. */
+const LEAST_ENTRIES = 4096
+const LEAF = 64
+const MOST_WHITENED = 32
+
+/** Whether most entries of a codebook are passed over unseen (aqlm-tree.inc). */
+export const goesByLeaves = ({ bits, group }: AdditiveScheme): boolean =>
+  2 ** bits >= LEAST_ENTRIES && group.in <= MOST_WHITENED
 
 /** Floats of scratch: the sum of what lay_out of aqlm.cc takes. */
 function scratchFloats(problem: Problem, points: number): number {
@@ -24,7 +33,12 @@ function scratchFloats(problem: Problem, points: number): number {
   const parts = 2 * Math.ceil(outs / groupsOfBlock(problem)) * values
   const packed = Math.ceil(columns / PANEL) * columns * PANEL
   const halves = ins * scheme.codebooks * entries
-  return rows * columns + packed + halves + entries + parts + 4 * values + 2 * rows + points + BLOCKS * BLOCK
+  const always = rows * columns + packed + halves + entries + parts + 4 * values + 2 * rows + points + BLOCKS * BLOCK
+  const { codebooks: count, group } = scheme
+  if (!goesByLeaves(scheme)) return always
+  const leaves = entries / LEAF
+  const boxes = ins * count * leaves * size * 2
+  return always + 2 * count * entries + values + count * leaves + boxes + 2 * ins * (group.in ** 2 + 1)
 }
 
 /** As quantizeLinear. Throws OutOfMemoryError. */
