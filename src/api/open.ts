@@ -35,7 +35,7 @@ export async function openModel(
   const checkpoint = await openCheckpoint(await filesAt(location, options))
   try {
     const source = await modelSource(checkpoint)
-    return options.dtype === undefined ? source : castSource(source, floatDtype(options.dtype))
+    return options.dtype === undefined ? source : await castSource(source, floatDtype(options.dtype))
   } catch (e) {
     await checkpoint.close()
     throw e

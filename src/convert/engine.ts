@@ -2,11 +2,12 @@
 // large tensors go through in slices of rows where their job allows it; what is done is journalled with a checksum, so that a killed run
 // goes on where it stopped.
 import type { ByteSource, Journal, JournalEntry, OutputStore } from '../checkpoint/types.ts'
-import { type DType, type RawTensor, rawTensor } from '../core/dtypes.ts'
+import { type DType, rawTensor } from '../core/dtypes.ts'
 import { InterruptedError } from '../core/errors.ts'
 import type { WorkOptions } from '../core/events.ts'
 import type { NamedTensor } from '../methods/types.ts'
 import { Conveyor, hold, type Route } from './conveyor.ts'
+import { Inputs, slicesOf } from './inputs.ts'
 import type { ComputeJob, CopyJob, Job, StoredResults } from './plan.ts'
 import type { CheckedPlace, Place, TensorSink } from './sink.ts'
 
@@ -14,8 +15,6 @@ import type { CheckedPlace, Place, TensorSink } from './sink.ts'
 const SLICE_BYTES = 16 * 1024 * 1024
 /** Bytes of copied tensors that are told of together: a line of the journal for each would cost as much as the copy of a small one. */
 const COPIED_BYTES = 16 * 1024 * 1024
-/** Inputs that live at once: one is read, one computed, and one may lie in the outputs that are being written. */
-const INPUTS = 3
 
 export interface ConvertResult {
   /** Bytes of the files that hold the tensors. */
@@ -328,56 +327,6 @@ function inRuns(jobs: readonly Job[]): (Exclude<Job, CopyJob> | CopyJob[])[] {
     else runs.push([job])
   }
   return runs
-}
-
-/** The inputs of all jobs that compute, slice by slice in order; one is read ahead. */
-class Inputs {
-  private readonly loads: ((into: Uint8Array) => Promise<RawTensor>)[]
-  private readonly buffers: Uint8Array[] = []
-  private readonly sliceBytes: number
-  private next = 0
-  private ahead: Promise<RawTensor> | undefined
-
-  constructor(jobs: readonly Job[], sliceBytes: number) {
-    this.sliceBytes = sliceBytes
-    this.loads = jobs.flatMap((job) =>
-      job.action === 'copy' || job.action === 'calibrate'
-        ? []
-        : slicesOf(job, sliceBytes).map(
-            ([from, to]) =>
-              (into: Uint8Array) =>
-                job.load(from, to, into),
-          ),
-    )
-    this.ahead = this.start()
-  }
-
-  /** The next input; the one after it begins to be read. */
-  take(): Promise<RawTensor> {
-    const input = this.ahead!
-    this.ahead = this.start()
-    return input
-  }
-
-  /** One read is ahead of the work and one write behind it: a buffer's turn comes when its bytes are done with. */
-  private start(): Promise<RawTensor> | undefined {
-    const turn = this.next % INPUTS
-    const load = this.loads[this.next++]
-    if (!load) return undefined
-    this.buffers[turn] ??= new Uint8Array(this.sliceBytes)
-    return hold(load(this.buffers[turn]))
-  }
-}
-
-/** The row ranges of a job; one range where it is computed whole. */
-function slicesOf(job: ComputeJob, sliceBytes: number): (readonly [number, number])[] {
-  const rows = job.slice?.rows ?? 0
-  if (!job.slice || rows === 0) return [[0, rows]]
-  const perRow = job.inputBytes / rows
-  const step = Math.max(1, Math.floor(sliceBytes / (perRow * job.slice.step))) * job.slice.step
-  const slices: (readonly [number, number])[] = []
-  for (let from = 0; from < rows; from += step) slices.push([from, Math.min(rows, from + step)])
-  return slices
 }
 
 function asFinished(entry: JournalEntry): Finished | undefined {

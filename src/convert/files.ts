@@ -1,18 +1,32 @@
 // The files of a model that are not its weights: config.json edited without loss, everything else copied.
 import { TORCH_INDEX } from '../checkpoint/pickle/torch.ts'
 import { INDEX_FILE, SINGLE_FILE } from '../checkpoint/shards.ts'
-import type { FileSet, OutputStore } from '../checkpoint/types.ts'
+import type { ByteSink, FileSet, OutputStore } from '../checkpoint/types.ts'
 import { type JsonObject, writeJson } from '../core/json.ts'
 import { Conveyor, type Route } from './conveyor.ts'
 
 /** Weights of any framework, and what belongs to them. */
 const WEIGHTS = /\.(safetensors|bin|pt|pth|ckpt|pkl|gguf|h5|msgpack|onnx|onnx_data|ot|tflite|npz)$|\.index\.json$/
 
+/** Creates a file, lets `fill` write it, and closes it, also where that fails. */
+export async function writeFile(
+  output: OutputStore,
+  name: string,
+  fill: (sink: ByteSink) => Promise<void>,
+): Promise<void> {
+  const sink = await output.create(name)
+  try {
+    await fill(sink)
+  } catch (e) {
+    await sink.close().catch(() => undefined) // the first error is the one to report
+    throw e
+  }
+  await sink.close()
+}
+
 /** Writes a file of text. */
 export async function writeText(output: OutputStore, name: string, text: string): Promise<void> {
-  const sink = await output.create(name)
-  await sink.write(new TextEncoder().encode(text))
-  await sink.close()
+  await writeFile(output, name, (sink) => sink.write(new TextEncoder().encode(text)))
 }
 
 /** config.json as the reference writes it: sorted keys, indent 2, final newline; numbers keep their spelling. */
@@ -24,14 +38,14 @@ export async function writeConfig(output: OutputStore, config: JsonObject): Prom
 export async function copyFile(files: FileSet, name: string, output: OutputStore, to = name): Promise<void> {
   const from = await files.open(name)
   try {
-    const sink = await output.create(to)
-    const route: Route = {
-      bytes: from.size,
-      read: (at, to, into) => from.read(at, to - at, into),
-      write: (at, piece) => sink.writeAt(at, piece),
-    }
-    await new Conveyor().move([route])
-    await sink.close()
+    await writeFile(output, to, (sink) => {
+      const route: Route = {
+        bytes: from.size,
+        read: (at, end, into) => from.read(at, end - at, into),
+        write: (at, piece) => sink.writeAt(at, piece),
+      }
+      return new Conveyor().move([route])
+    })
   } finally {
     await from.close()
   }

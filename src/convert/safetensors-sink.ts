@@ -4,6 +4,7 @@ import { safetensorsBytes, safetensorsHeader, safetensorsOrder } from '../checkp
 import { INDEX_FILE, indexText, planShards } from '../checkpoint/shards.ts'
 import type { ByteSink, OutputStore } from '../checkpoint/types.ts'
 import { Conveyor, type Route } from './conveyor.ts'
+import { writeFile, writeText } from './files.ts'
 import type { OutputTensor } from './plan.ts'
 import { DirectSink, type Place, type TensorSink } from './sink.ts'
 
@@ -35,10 +36,7 @@ function safetensorsFiles(tensors: readonly OutputTensor[], options: Safetensors
 }
 
 async function writeIndex(output: OutputStore, index: string | undefined): Promise<void> {
-  if (index === undefined) return
-  const sink = await output.create(INDEX_FILE)
-  await sink.write(new TextEncoder().encode(index))
-  await sink.close()
+  if (index !== undefined) await writeText(output, INDEX_FILE, index)
 }
 
 /** model.safetensors, or shards with their index, all sizes known. */
@@ -95,20 +93,19 @@ export class SpooledSafetensorsSink implements TensorSink {
     const spool = await this.output.reopen(SPOOL)
     const conveyor = new Conveyor()
     try {
-      for (const { file, header, places } of files) {
-        const sink = await this.output.create(file)
-        await sink.writeAt(0, header)
-        const route = ({ name, at, bytes }: Place): Route => {
-          const start = from.get(name)!.at
-          return {
-            bytes,
-            read: (first, end, into) => spool.read(start + first, end - first, into),
-            write: (first, piece) => sink.writeAt(at + first, piece),
+      for (const { file, header, places } of files)
+        await writeFile(this.output, file, async (sink) => {
+          await sink.writeAt(0, header)
+          const route = ({ name, at, bytes }: Place): Route => {
+            const start = from.get(name)!.at
+            return {
+              bytes,
+              read: (first, end, into) => spool.read(start + first, end - first, into),
+              write: (first, piece) => sink.writeAt(at + first, piece),
+            }
           }
-        }
-        await conveyor.move(places.map(route))
-        await sink.close()
-      }
+          await conveyor.move(places.map(route))
+        })
     } finally {
       await spool.close()
     }

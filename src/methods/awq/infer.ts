@@ -2,7 +2,7 @@
 import { fromPlain, type JsonObject } from '../../core/json.ts'
 import type { TensorSpec } from '../types.ts'
 import type { AwqVersion } from './config.ts'
-import { paddedGroups } from './stored.ts'
+import { paddedGroups } from './layouts.ts'
 
 /** Group sizes whose padding differs, the usual one first. */
 const PADDED_SIZES = [128, 64, 32]

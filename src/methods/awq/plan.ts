@@ -5,7 +5,7 @@ import { moduleOf, tiedHeadReason } from '../skip.ts'
 import type { ModelInfo, QuantizationPlan, TensorInfo, TensorPlan } from '../types.ts'
 import { type Awq, type AwqSettings, SKIP_KEY } from './config.ts'
 import { scaleGroups } from './groups.ts'
-import { layoutProblem } from './stored.ts'
+import { layoutProblem } from './layouts.ts'
 
 /** Path of the token table. */
 const EMBEDDING = 'embed_tokens.weight'

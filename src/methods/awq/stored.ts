@@ -9,57 +9,12 @@ import type { AffineScheme } from '../../weights/scheme.ts'
 import { part, type QuantizedWeight } from '../../weights/weight.ts'
 import type { NamedTensor, StoredLayout, StoredReader, TensorInfo, TensorSpec } from '../types.ts'
 import type { Awq, AwqSettings, AwqVersion } from './config.ts'
+import { GEMM, isFast, layoutProblem, paddedGroups, specs } from './layouts.ts'
 
 type Reader = StoredReader<Awq>
 const { fround } = Math
 const HINT = 'the file is damaged, or belongs to another model: download or quantise it again'
 const moduleName = (name: string) => name.replace(/\.weight$/, '')
-
-/** What inputs and outputs must be multiples of, for the files of each version. */
-const UNITS: Readonly<Record<AwqVersion, { inputs: number; outputs: number; groups?: readonly number[] }>> = {
-  gemm: { inputs: 1, outputs: 8 }, // other widths than 4 take any number
-  gemv: { inputs: 8, outputs: 1, groups: [32, 64] },
-  gemv_fast: { inputs: 64, outputs: 4, groups: [32, 64] },
-  'llm-awq': { inputs: 64, outputs: 4, groups: [32, 64] },
-}
-
-type Layout = Pick<AwqSettings, 'bits' | 'group' | 'version'>
-
-/** Packings of gemm by width. */
-const GEMM = { 2: PACKINGS.awqGemm2, 3: PACKINGS.awqGemm3, 4: PACKINGS.awqGemm, 8: PACKINGS.awqGemm8 } as const
-
-/** Why a weight [N, K] cannot be stored so, or undefined. */
-export function layoutProblem([n, k]: readonly number[], { bits, group, version }: Layout): string | undefined {
-  const { inputs, groups } = UNITS[version]
-  const outputs = bits === 4 ? UNITS[version].outputs : 1
-  if (k % group !== 0) return `its ${k} inputs are no multiple of the group size ${group}`
-  if (k % inputs !== 0) return `its ${k} inputs are no multiple of ${inputs}, which ${version} needs`
-  if (n % outputs !== 0) return `its ${n} outputs are no multiple of ${outputs}, which ${version} needs`
-  if (groups && group < 128 && !groups.includes(group))
-    return `${version} has groups of 32, 64, 128 and more, not ${group}`
-  return undefined
-}
-
-/** Rows of the padded scales of gemv and its successors, in eights. */
-export function paddedGroups(k: number, group: number): number {
-  const multiple = group >= 128 ? 1 : group === 64 ? 2 : 4
-  return 8 * Math.ceil(Math.ceil(Math.floor(k / group) / 8) / multiple) * multiple
-}
-
-/** Names, dtypes and shapes of the stored tensors. */
-function specs(module: string, [n, k]: readonly number[], { bits, group, version }: Layout): TensorSpec[] {
-  const groups = k / group
-  const padded = version === 'gemm' ? 0 : paddedGroups(k, group)
-  const spec = (suffix: string, dtype: string, ...shape: number[]) => ({ name: `${module}.${suffix}`, dtype, shape })
-  if (version === 'gemm') {
-    const words = Math.ceil((n * bits) / 32)
-    return [spec('qweight', 'I32', k, words), spec('qzeros', 'I32', groups, words), spec('scales', 'F16', groups, n)]
-  }
-  if (version === 'gemv')
-    return [spec('qweight', 'I32', n, k / 8), spec('qzeros', 'I32', n, padded / 8), spec('scales', 'F16', n, padded)]
-  const zeros = version === 'llm-awq' ? 'scaled_zeros' : 'qzeros'
-  return [spec('qweight', 'I16', n / 4, k), spec(zeros, 'F16', padded, n), spec('scales', 'F16', padded, n)]
-}
 
 function outputs({ name, shape }: TensorInfo, settings: AwqSettings): TensorSpec[] {
   return specs(moduleName(name), shape, settings)
@@ -108,7 +63,7 @@ async function write(
   return [
     {
       name: places[0].name,
-      tensor: rawTensor(version === 'gemm' || version === 'gemv' ? 'I32' : 'I16', places[0].shape, packed.weight),
+      tensor: rawTensor(isFast(version) ? 'I16' : 'I32', places[0].shape, packed.weight),
     },
     { name: places[1].name, tensor: { ...packed.zeros, shape: places[1].shape } },
     { name: places[2].name, tensor: rawTensor(scaleDtype, places[2].shape, fromFloat32(scales, scaleDtype)) },
@@ -201,7 +156,7 @@ async function read(name: string, shape: readonly number[], reader: Reader): Pro
   const [n, k] = shape
   const codes = await readCodes(module, n, k, layout, reader)
   const scale = await readScales(`${module}.scales`, n, k / group, version, reader)
-  const zero = version === 'gemm' || version === 'gemv' ? 'zeroPoint' : 'shift'
+  const zero = isFast(version) ? 'shift' : 'zeroPoint'
   const zeros =
     zero === 'zeroPoint'
       ? await readZeros(`${module}.qzeros`, n, k, layout, reader)
@@ -216,8 +171,7 @@ async function read(name: string, shape: readonly number[], reader: Reader): Pro
 function checkSpec({ name, dtype, shape }: TensorSpec, version: AwqVersion, reader: Reader): void {
   if (!reader.has(name)) fail(name, 'it is missing')
   const actual = reader.dtypeOf(name)
-  const isHalf =
-    dtype === 'F16' && (actual === 'F16' || (actual === 'BF16' && version !== 'gemm' && version !== 'gemv'))
+  const isHalf = dtype === 'F16' && (actual === 'F16' || (actual === 'BF16' && isFast(version)))
   if (actual !== dtype && !isHalf) fail(name, `it is ${actual}, expected ${dtype}`, { actual, expected: dtype })
   const found = reader.shapeOf(name)
   if (String(found) !== String(shape))
