@@ -2,7 +2,7 @@
 // int8 (bytes form), or scale * (d0 + d1/2^15), each an int16 (words form). Integer sums are exact, so three byte digits or two words
 // have float32's error. All schemes share the forms, so one prepared x serves every product that reads it.
 //
-// Where the lookup kernel takes words in pairs (k, k + 2), they are stored so: 0 2 1 3 of each four.
+// Where kernels take words in pairs (k, k + 2), they are stored so: 0 2 1 3 of each four.
 //
 // A prepared row: digits [chunk][digit][32], then scale of the last digit [chunk], then the sum of the values [chunk][2 halves of 16].
 #pragma once
@@ -42,8 +42,10 @@ FB_INLINE F nearest(F value) { return (value + splat(12582912.0f)) - splat(12582
 FB_INLINE I in_pairs(I value) {
 #if defined(__AVX512F__)
   return (I)_mm512_shuffle_epi32((__m512i)value, (_MM_PERM_ENUM)0xd8);
+#elif defined(__AVX2__)
+  return (I)_mm256_shuffle_epi32((__m256i)value, 0xd8);
 #else
-  return value;
+  return __builtin_shufflevector(value, value, 0, 2, 1, 3);
 #endif
 }
 
@@ -106,7 +108,7 @@ FB_INLINE void digits_of_chunk(const float* x, Form f, float given, uint8_t* to,
   sum[1] = sum16(values + 16);
 }
 
-template <class T, int SHIFT, bool PAIRS = false>
+template <class T, int SHIFT, bool PAIRS>
 void digits_of_row(const Call& c, Form f, int row) {
   const int k = c.weight->k;
   const Digits at = row_of(c.scratch, f, k, row);

@@ -64,9 +64,9 @@ void prepare(const Call& c, int row_from, int row_to) {
   for (int row = row_from; choice.kind == Kind::Float8 && row < row_to; row++) prepare_float8(c, row);
   if (choice.kind != Kind::Digits) return;
   for (int row = row_from; row < row_to; row++) {
-    if (choice.form.bytes == 1) digits_of_row<int8_t, 7>(c, choice.form, row);
-    else if (choice.form.top == 32767) digits_of_row<int16_t, 15>(c, choice.form, row);
-    else digits_of_row<int16_t, LOOKUP_SHIFT, true>(c, choice.form, row);
+    if (choice.form.bytes == 1) digits_of_row<int8_t, 7, false>(c, choice.form, row);
+    else if (choice.form.top == 32767) digits_of_row<int16_t, 15, true>(c, choice.form, row);
+    else digits_of_row<int16_t, LOOKUP_SHIFT, LOOKUP_PAIRS>(c, choice.form, row);
   }
 }
 

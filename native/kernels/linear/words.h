@@ -94,11 +94,27 @@ FB_INLINE U pick_bytes(const uint8_t* table, U index) {
 #endif
 }
 
+typedef uint16_t UnsignedWords __attribute__((vector_size(LANES * 4)));
+
+/** Four codes a row as words that need no shuffle: those of k 0 and 2, and those of k 1 and 3. */
+struct WordPairs {
+  W even, odd;
+};
+FB_INLINE WordPairs pairs_of(U codes) { return {(W)(codes & 0x00ff00ffu), (W)((UnsignedWords)codes >> 8)}; }
+
 /** Codes as they are: BITS bits. */
 template <int BITS>
 struct PlainCodes {
   static constexpr int bits = BITS, width = BITS;
   FB_INLINE U at(const uint8_t* chunk, int block, int side) const { return code_bytes<BITS>(chunk, block, side); }
+  FB_INLINE WordPairs words(const uint8_t* chunk, int block, int side) const {
+    if constexpr ((BITS & (BITS - 1)) != 0) return pairs_of(at(chunk, block, side));
+    constexpr int PER_BYTE = 8 / BITS;
+    constexpr uint16_t MASK = (1 << BITS) - 1;
+    const auto bytes = load<UnsignedWords>(chunk + block / PER_BYTE * VECTOR + side * LANES * 4);
+    const int shift = block % PER_BYTE * BITS;
+    return {(W)(bytes >> shift & MASK), (W)(shift + BITS == 8 ? bytes >> (8 + shift) : bytes >> (8 + shift) & MASK)};
+  }
 };
 
 /** True where the distance of the last level from the first needs all 8 bits of a byte. */
@@ -114,9 +130,18 @@ struct LevelCodes {
     for (int i = 0; i < 16; i++) table[i] = (uint8_t)(levels[i] - levels[0]);
   }
   FB_INLINE U at(const uint8_t* chunk, int block, int side) const { return pick_bytes(table, code_bytes<BITS>(chunk, block, side)); }
+  FB_INLINE WordPairs words(const uint8_t* chunk, int block, int side) const { return pairs_of(at(chunk, block, side)); }
 };
 
-/** Codes times D word digits. */
+FB_INLINE W broadcast_pair(const uint8_t* from) {
+#if defined(__wasm_simd128__)
+  return (W)wasm_v128_load32_splat(from);
+#else
+  return (W)splat(load<int32_t>(from));
+#endif
+}
+
+/** Codes times D word digits, which come in pairs (digits.h): a broadcast serves all rows, a sum is one row's. */
 template <class Codes, int D>
 struct CodeWordDots {
   static constexpr int bits = Codes::bits, step = CHUNK * D * 2, half = 32;
@@ -124,19 +149,18 @@ struct CodeWordDots {
 
   template <int FROM = 0, int COUNT = 8>
   FB_INLINE void sums(const uint8_t* chunk, const uint8_t* digits, F (&out)[SIDES]) const {
-    for (int side = 0; side < SIDES; side++) {
-      I low[D] = {}, high[D] = {};
-      for (int b = FROM; b < FROM + COUNT; b++) {
-        const U codes = stored.at(chunk, b, side);
-        const W first = interleave_low(codes, U{}), second = interleave_high(codes, U{});
-        for (int d = 0; d < D; d++) {
-          const W a = broadcast8(digits + d * CHUNK * 2 + (b - FROM) * 8);
-          low[d] += pair_sums(first, a);
-          high[d] += pair_sums(second, a);
-        }
+    I sums[D][SIDES] = {};
+    for (int b = FROM; b < FROM + COUNT; b++, digits += 8) {
+      W even[D], odd[D];
+      for (int d = 0; d < D; d++) even[d] = broadcast_pair(digits + d * CHUNK * 2), odd[d] = broadcast_pair(digits + d * CHUNK * 2 + 4);
+      for (int side = 0; side < SIDES; side++) {
+        const WordPairs codes = stored.words(chunk, b, side);
+        for (int d = 0; d < D; d++) sums[d][side] += pair_sums(codes.even, even[d]) + pair_sums(codes.odd, odd[d]);
       }
-      out[side] = to_float(join(low[0], high[0]));
-      if constexpr (D == 2) out[side] = fma(out[side], splat(32768.0f), to_float(join(low[1], high[1])));
+    }
+    for (int side = 0; side < SIDES; side++) {
+      out[side] = to_float(sums[0][side]);
+      if constexpr (D == 2) out[side] = fma(out[side], splat(32768.0f), to_float(sums[1][side]));
     }
   }
 };
@@ -147,6 +171,8 @@ using WordDots = CodeWordDots<PlainCodes<BITS>, D>;
 /** The largest first digit for table values up to 2^14, so that 32 products fit. */
 constexpr int LOOKUP_TOP = 4095;
 constexpr int LOOKUP_SHIFT = 13;
+/** Whether the lookup kernel takes words in pairs. */
+constexpr bool LOOKUP_PAIRS = LANES == 16;
 
 /**
  * 16-entry table: value = unit * (t0 + t1 / 2^15), each a word held as two planes of bytes.
