@@ -7,6 +7,7 @@
 //   NAME.fewbit-old                     what NAME was
 import { open, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
+import { FileError } from '../../core/errors.ts'
 import { giveLock, takeLock } from './lock.ts'
 import { exists, lockOf, oldOf, partialOf, syncFolder } from './paths.ts'
 
@@ -122,10 +123,26 @@ async function writeRecord(partial: string, moves: readonly Move[]): Promise<voi
   await syncFolder(partial)
 }
 
-/** Undefined where there is none. Moves that lead out of the two folders are not ours. */
+/** Undefined where there is none. Moves that lead out of the two folders are not ours. Throws FileError where it is damaged. */
 async function readRecord(path: string): Promise<Move[] | undefined> {
   const text = await readFile(path, 'utf8').catch(() => undefined)
   if (text === undefined) return undefined
-  const moves = JSON.parse(text) as Move[]
-  return moves.filter(({ from, to }) => to === basename(to) && (from === FILES || from === join(FILES, basename(from))))
+  const moves = parsed(text)
+  if (!moves)
+    throw new FileError(`Cannot read "${path}": it is no list of renames`, {
+      file: path,
+      hint: `see whether a *.fewbit-old beside "${dirname(path)}" is to get its name back, then delete that folder`,
+    })
+  const isOurs = (from: string) => from === FILES || from === join(FILES, basename(from))
+  return moves.filter(({ from, to }) => to === basename(to) && isOurs(from))
+}
+
+function parsed(text: string): Move[] | undefined {
+  try {
+    const moves = JSON.parse(text) as Move[]
+    const isMove = (move: Move | null) => typeof move?.from === 'string' && typeof move.to === 'string'
+    return Array.isArray(moves) && moves.every(isMove) ? moves : undefined
+  } catch {
+    return undefined // said by the caller
+  }
 }

@@ -113,6 +113,16 @@ test('a record that leads elsewhere moves nothing', async () => {
   expect(await left()).toEqual([`${basename(out)}-other`])
 })
 
+test.each(['', '{"from"', '{}', '[null]', '[{"from": 1, "to": "x"}]'])(
+  'a damaged record is said, not followed: %s',
+  async (text) => {
+    await mkdir(`${out}.fewbit-partial`)
+    await writeFile(`${out}.fewbit-partial/commit.json`, text)
+    await expect(outputStore(out, { force: true })).rejects.toThrow(/commit.json": it is no list of renames/)
+    expect(await readdir(`${out}.fewbit-partial`)).toEqual(['commit.json'])
+  },
+)
+
 test('a slash at the end is no other place', async () => {
   const store = await outputStore(`${out}/`, { force: false })
   await put(store, 'a', 'one')
