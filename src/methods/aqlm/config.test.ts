@@ -15,6 +15,14 @@ test('an absent key has the default of the reference; flags begin with 2x8 g8', 
   expect(scheme({})).toBe('2x8 g8 og1')
 })
 
+test('an interrupted run goes on only with the same search, which no file stores', () => {
+  const fingerprint = (flags: Parameters<typeof aqlm.fromFlags>[0]) =>
+    aqlm.block!.fingerprint!(aqlm.parseConfig(aqlm.fromFlags(flags)))
+  expect(fingerprint({})).toEqual(fingerprint({ seed: '0' }))
+  for (const flags of [{ seed: '1' }, { beamSize: '4' }, { maxEpochs: '1' }, { relativeMseTolerance: '0.1' }])
+    expect(fingerprint(flags)).not.toEqual(fingerprint({}))
+})
+
 test.each([
   [{ type: '1x16g16' }, '1x16 g16 og1'],
   [{ type: '8x8', groupSize: 32 }, '8x8 g32 og1'],
