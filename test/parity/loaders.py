@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 OLD = int(transformers.__version__.split(".")[0]) < 5
 FOLDERS = []  # removed when the process ends
@@ -128,11 +128,12 @@ class Aqlm:
 
 
 class Gguf:
-    """A file, its blocks decoded to float32 by the gguf package."""
+    """A file, its blocks decoded to float32 by the gguf package. `like`: the folder whose config.json says what a file without a tokenizer leaves out."""
 
     @staticmethod
-    def opened(path):
-        return load(os.path.dirname(path), gguf_file=os.path.basename(path))
+    def opened(path, like=None):
+        config = {"config": AutoConfig.from_pretrained(like)} if like else {}
+        return load(os.path.dirname(path), gguf_file=os.path.basename(path), **config)
 
 
 def loader(package):

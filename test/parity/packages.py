@@ -1,7 +1,7 @@
 """The reference packages at work: packages.py JOB.json -> one line of JSON a variant on stdout. `do` of the job:
 
 make: {model, options, dtype, out} a variant: quantised by `package`, saved to `out`; with a `text` also its quality as it was made.
-logits: {path, ids, out}: the float32 logits of a folder or file as `package` opens it.
+logits: {path, ids, out}: the float32 logits of a folder or file as `package` opens it (a GGUF file `like` a folder).
 measure: {path}: its quality; of the job: `base`, the float model; `text`; `limit` of its tokens; `kept`, the file of the float model's logits.
 random: {config, seed, dtype, out}: a random model of a family.
 """
@@ -43,7 +43,8 @@ def make(job):
 
 def logits(job):
     for variant in job["variants"]:
-        model = loader(job["package"]).opened(variant["path"])
+        like = {"like": variant["like"]} if "like" in variant else {}
+        model = loader(job["package"]).opened(variant["path"], **like)
         out = model(torch.tensor([variant["ids"]])).logits.float().contiguous()
         save_file({"logits": out}, variant["out"])
         yield {}

@@ -11,9 +11,9 @@ import { Report } from './report.mjs'
 import { compareActivations } from './section-activations.mjs'
 import { compareAqlm } from './section-aqlm.mjs'
 import { compareAqlmQuantiser } from './section-aqlm-quantiser.mjs'
-import { compareAwq } from './section-awq.mjs'
+import { compareAwqFiles, compareAwqSearch } from './section-awq.mjs'
 import { compareFamilies } from './section-families.mjs'
-import { compareGguf } from './section-gguf.mjs'
+import { compareGgufFiles, compareGgufLogits, compareGgufQuality } from './section-gguf.mjs'
 import { comparePackages } from './section-packages.mjs'
 import { ROOT, work } from './tools.mjs'
 
@@ -30,23 +30,24 @@ const { values } = parseArgs({
 const SECTIONS = {
   bitsandbytes: comparePackages,
   hqq: comparePackages,
-  quanto: async (context) => {
-    comparePackages(context)
-    await compareActivations(context)
-  },
+  quanto: comparePackages,
+  'quanto-activations': compareActivations,
   eetq: comparePackages,
-  awq: compareAwq,
-  aqlm: async (context) => {
-    compareAqlm(context)
-    await compareAqlmQuantiser(context)
-  },
-  gguf: compareGguf,
+  'awq-files': compareAwqFiles,
+  'awq-search': compareAwqSearch,
+  aqlm: compareAqlm,
+  'aqlm-quantiser': compareAqlmQuantiser,
+  'gguf-files': compareGgufFiles,
+  'gguf-quality': compareGgufQuality,
+  'gguf-logits': compareGgufLogits,
   families: compareFamilies,
 }
 
-const wanted = values.only?.toLowerCase().split(',') ?? Object.keys(SECTIONS)
-const unknown = wanted.filter((name) => !(name in SECTIONS))
-if (unknown.length > 0) {
+/** The sections that `--only` names, by their own names or those of their methods. */
+function wantedSections(names) {
+  const of = (wanted) => Object.keys(SECTIONS).filter((name) => name === wanted || name.startsWith(`${wanted}-`))
+  const unknown = names.filter((wanted) => of(wanted).length === 0)
+  if (unknown.length === 0) return [...new Set(names.flatMap(of))]
   console.error(`no section ${unknown.join(', ')}; there are ${Object.keys(SECTIONS).join(', ')}`)
   process.exit(2)
 }
@@ -57,6 +58,7 @@ function models(report, seed) {
   return [embedded(values.model), ...(python ? randomModels(python, seed) : [])]
 }
 
+const wanted = wantedSections(values.only?.toLowerCase().split(',') ?? Object.keys(SECTIONS))
 const report = new Report()
 const seed = Number(values.seed)
 try {

@@ -39,8 +39,10 @@ function madeIn({ randoms, seed }, [version, group]) {
   })
 }
 
-function compareFiles(context, python) {
+export function compareAwqFiles(context) {
   const { report, randoms } = context
+  const python = report.given('FEWBIT_PARITY_AWQ', 'AWQ: files')
+  if (!python) return
   report.section(
     'AWQ: files',
     "AutoAWQ 0.2.9 in transformers 4.51.3 opens fewbit's folders; its kernels do not run on a CPU, so the tensors of its modules are restored to float32 weights (gemm by its `dequantize_gemm`). Largest difference of the logits, of their span; gate 1e-5.",
@@ -69,8 +71,10 @@ async function chats(model, seed) {
   return order.slice(0, SAMPLES).map(([, { messages }]) => Array.from(tokenizer.applyChatTemplate(messages)))
 }
 
-async function compareSearch(context, python) {
+export async function compareAwqSearch(context) {
   const { report, embedded, seed } = context
+  const python = report.given('FEWBIT_PARITY_AWQ', 'AWQ: search')
+  if (!python) return
   report.section(
     'AWQ: search',
     `AutoAWQ 0.2.9 with a backup that copies, as on a GPU; ${SAMPLES} chats cut into blocks of ${LENGTH} tokens, the embedded model in bfloat16, groups of 64. Gates: KL 10%, perplexity 0.5%.`,
@@ -93,11 +97,4 @@ async function compareSearch(context, python) {
     const figures = [found.kl, expected.kl, found.perplexity, expected.perplexity].map(fixed)
     report.row(ok, ['gemm, groups of 64', ...figures, `${cpuSeconds.toFixed(0)} s`])
   })
-}
-
-export async function compareAwq(context) {
-  const python = context.report.given('FEWBIT_PARITY_AWQ', 'AWQ')
-  if (!python) return
-  compareFiles(context, python)
-  await compareSearch(context, python)
 }

@@ -31,6 +31,8 @@ const MEASURED = {
 }
 /** Architectures that transformers reads from a GGUF file. */
 const READ = ['embedded', 'llama', 'qwen2', 'mistral']
+/** Those whose file gives the size of the vocabulary only by its tokenizer, which a random model has not. */
+const SIZELESS = ['qwen2']
 const IN_TRANSFORMERS = ['q8_0', 'q4_0', 'q5_1', 'q4_k_m', 'q2_k', 'iq4_xs', 'iq3_s', 'f16']
 const IN_LLAMA = ['f16', 'q8_0', 'q4_k_m', 'q2_k', 'iq4_xs']
 /** Both decode blocks to float32: sums in another order. */
@@ -158,7 +160,7 @@ function inTransformers({ report, models, seed }, python) {
     const draw = drawing(seed)
     return read.map((model) => {
       const path = quantized(model, ['--method', 'gguf', '--type', type], `logits-${type}-${model.name}.gguf`)
-      return { path, ids: idsOf(model, draw) }
+      return { path, ids: idsOf(model, draw), like: SIZELESS.includes(model.name) ? model.path : undefined }
     })
   })
   const far = logitDifferences(python, 'gguf', files)
@@ -169,7 +171,7 @@ function inTransformers({ report, models, seed }, python) {
   })
 }
 
-function compareLogits(context, llama) {
+function compareLogits(context, _, llama) {
   const { report } = context
   report.section(
     'GGUF: logits',
@@ -181,15 +183,21 @@ function compareLogits(context, llama) {
   for (const type of IN_LLAMA) report.attempt(type, () => inLlama(context, llama, type))
 }
 
-export function compareGguf(context) {
-  const { report, models, seed } = context
-  const llama = report.given('FEWBIT_PARITY_LLAMA', 'GGUF')
+/** What a part of the comparison needs of llama.cpp: its folder, and the files of some models. */
+function withLlama(context, part, models, compare) {
+  const { report, seed } = context
+  const llama = report.given('FEWBIT_PARITY_LLAMA', part)
   if (!llama) return
-  report.attempt('GGUF', () => {
+  report.attempt(part, () => {
     const draw = drawing(seed)
-    const prepared = models.map((model) => prepare(model, llama, draw))
-    compareLogits(context, llama)
-    compareFiles(context, prepared, llama)
-    compareQuality(context, prepared, llama)
+    compare(
+      context,
+      models.map((model) => prepare(model, llama, draw)),
+      llama,
+    )
   })
 }
+
+export const compareGgufFiles = (context) => withLlama(context, 'GGUF: files', context.models, compareFiles)
+export const compareGgufQuality = (context) => withLlama(context, 'GGUF: quality', [context.embedded], compareQuality)
+export const compareGgufLogits = (context) => withLlama(context, 'GGUF: logits', [], compareLogits)

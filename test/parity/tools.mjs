@@ -73,9 +73,9 @@ export function theirQuality(python, name, paths, context) {
 /** `count` token ids of a model. */
 export const idsOf = (model, draw, count = 24) => Array.from({ length: count }, () => 3 + draw(model.vocab - 3))
 
-/** The largest differences of logits, as parts of the span: of what fewbit has written ({ path, ids } each), as the package and as fewbit run it. */
+/** The largest differences of logits, as parts of the span: of what fewbit has written ({ path, ids, like } each), as the package and as fewbit run it. */
 export function logitDifferences(python, name, files) {
-  const variants = files.map(({ path, ids }, i) => ({ path, ids, out: join(work, `logits-${i}.safetensors`) }))
+  const variants = files.map((file, i) => ({ ...file, out: join(work, `logits-${i}.safetensors`) }))
   packages(python, { do: 'logits', package: name, variants })
   return variants.map(({ path, ids, out }) => {
     const d = difference(ourLogits(path, ids), tensorOf(out))
