@@ -15,7 +15,8 @@ Qwen 2 with biases and a tied head (float32), Mistral (bfloat16), Gemma (float32
 **Logits**: the package opens the files that fewbit has written; the largest difference, as a part of the logits' span. **KL** and **perplexity**, of the
 embedded model: \`eval.txt\`, windows of 512 tokens, all 56,721 predictions (with \`--limit\`: of the first tokens only, as a table then
 says), KL(float, quantised) in nats, float32 (float model: perplexity 6.562). Gates: the package's KL + 3%, its perplexity + 0.5%, or as a
-table says. Files of equal bytes are equal models: what then differs is the package's own arithmetic. The exit status says whether all gates
+table says. Files of equal bytes are equal models: what then differs is the package's own arithmetic, and a row without figures of quality has
+equal files and logits beside a neighbour that was measured. The exit status says whether all gates
 hold; a section whose package is not there is skipped by name.
 `
 
@@ -38,5 +39,6 @@ export function writePage(report, { only, seed, limit }) {
   for (const [title, section] of report.sections) {
     sections.set(title, sectionOf(title, { ...section, note: `${section.note} ${measured}` }))
   }
-  writeFileSync(PAGE, [INTRODUCTION, ...sections.values()].join('\n'))
+  const ordered = [...sections].sort(([a], [b]) => a.localeCompare(b)).map(([, text]) => text)
+  writeFileSync(PAGE, [INTRODUCTION, ...ordered].join('\n'))
 }
