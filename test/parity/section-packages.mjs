@@ -25,7 +25,8 @@ const unmeasured = (variant) => ({ ...variant, measured: false })
 /**
  * `gate` of the logits' span. `floatInputs`: logits are compared of models in float32 only, where the package's products are float32.
  * bitsandbytes rounds restored weights to the model's dtype, which fewbit does not; codes of LLM.int8's activations round
- * the other way with the reference's misprinted 1/127^2. EETQ rounds restored weights to float16 in any case.
+ * the other way with the reference's misprinted 1/127^2. EETQ rounds restored weights to float16 in any case. `inFloat32`: all models
+ * are cast first, since transformers 4.57 makes what HQQ quantises float32, whatever the model is.
  */
 const SECTIONS = [
   {
@@ -49,6 +50,7 @@ const SECTIONS = [
     variable: 'FEWBIT_PARITY_HQQ',
     note: "hqq 0.2.8.post1 in transformers 4.57.3, groups of 64, with torch's scalar powf: its vector one moves a few zeros of 1 bit by a step.",
     env: { ATEN_CPU_CAPABILITY: 'default' },
+    inFloat32: true,
     gate: 1e-4,
     floatInputs: true,
     variants: {
@@ -100,11 +102,12 @@ function casesOf(section, models) {
 /** Adds to each case the folders of both sides. */
 function quantisedByBoth(python, section, cases) {
   const jobs = cases.map(({ model, options, name }) => {
-    return { model: model.path, dtype: model.dtype, options, out: join(work, `theirs-${name}`) }
+    const dtype = section.inFloat32 ? 'float32' : model.dtype
+    return { model: model.path, dtype, options, out: join(work, `theirs-${name}`) }
   })
   packages(python, { do: 'make', package: section.package, variants: jobs }, section.env)
   return cases.map(({ model, flags, ...rest }, i) => {
-    const cast = section.castsItself ? [] : model.dtypeFlags
+    const cast = section.castsItself ? [] : section.inFloat32 ? ['--dtype', 'float32'] : model.dtypeFlags
     return { ...rest, model, theirs: jobs[i].out, ours: quantized(model, [...flags, ...cast], `ours-${rest.name}`) }
   })
 }
