@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 WINDOW = 512
-BATCH = 8  # windows
 END = "<|endoftext|>"
 
 
@@ -28,30 +27,29 @@ def windows_of(ids, limit=None):
     return torch.tensor(ids[: count * WINDOW]).reshape(count, WINDOW)
 
 
-def batches(windows):
-    return [(at, windows[at : at + BATCH]) for at in range(0, len(windows), BATCH)]
-
-
 def float_logs(load, windows, path):
     """Logarithms of the float model's probabilities, float32 [windows, WINDOW - 1, V]: computed once by whoever comes first, kept at `path`."""
     if not os.path.exists(path):
         model = load()
         shape = (len(windows), WINDOW - 1, model.config.vocab_size)
         kept = np.lib.format.open_memmap(path + ".partial", mode="w+", dtype=np.float32, shape=shape)
-        for at, batch in batches(windows):
-            kept[at : at + len(batch)] = torch.log_softmax(model(batch).logits[:, :-1].float(), -1).numpy()
+        for at, window in enumerate(windows):
+            kept[at] = torch.log_softmax(model(window[None]).logits[0, :-1].float(), -1).numpy()
         kept.flush()
         os.rename(path + ".partial", path)
     return np.load(path, mmap_mode="r")
 
 
 def quality(base, model, windows):
-    """Perplexity of `model` and KL(base, model) in nats over all predictions; `base` as float_logs gives it."""
+    """
+    Perplexity of `model` and KL(base, model) in nats over all predictions; `base` as float_logs gives it. One window a call: the rows of a call
+    decide which columns LLM.int8 keeps as floats.
+    """
     nll = divergence = 0.0
-    for at, batch in batches(windows):
-        p = torch.from_numpy(base[at : at + len(batch)].copy())
-        q = torch.log_softmax(model(batch).logits[:, :-1].float(), -1)
-        nll -= q.gather(-1, batch[:, 1:, None]).double().sum().item()
+    for at, window in enumerate(windows):
+        p = torch.from_numpy(base[at].copy())
+        q = torch.log_softmax(model(window[None]).logits[0, :-1].float(), -1)
+        nll -= q.gather(-1, window[1:, None]).double().sum().item()
         divergence += (p.exp() * (p - q)).sum(-1).double().sum().item()
     count = windows.shape[0] * (WINDOW - 1)
     return {"perplexity": math.exp(nll / count), "kl": divergence / count, "predictions": count}
