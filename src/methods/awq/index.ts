@@ -19,7 +19,7 @@ import { stored } from './stored.ts'
 
 export const awq: Method<Awq, AwqSettings> = {
   name: 'awq',
-  summary: '4-bit groups, input channels scaled by activation statistics; calibrated',
+  summary: 'groups of 4 bits (or 2, 3, 8), input channels scaled by activation statistics; calibrated',
   configClass: 'AwqConfig',
   container: 'safetensors',
   scope: 'block',
