@@ -23,7 +23,7 @@ test('a GGUF file has the tokenizer, chat template and end tokens of the folder 
   const store = await outputStore(path, { force: false, single: true })
   const config = method.parseConfig(method.fromFlags({ type: 'bf16' }))
   const { warnings } = await quantizeModel(folder, method, config, store)
-  expect(warnings).toEqual([expect.stringContaining('"smollm" splits as its tokenizer.json does')])
+  expect(warnings).toEqual([]) // its splitting rule is one that llama.cpp has
   const file = await open(path)
   const [a, b] = [await tokenizerOf(folder.checkpoint.files), await tokenizerOf(file.checkpoint.files)]
   const text = "Once upon a time, there were 12 little foxes. It's naïve 😀<|im_end|>\n"

@@ -7,7 +7,8 @@ import { ROOT } from './tools.mjs'
 const PAGE = join(ROOT, 'docs', 'parity-methods.md')
 const INTRODUCTION = `# Parity with the reference packages
 
-Each method beside the package whose files it reads and writes, on data that no fixture holds; written by \`npm run test:parity -- --write\`.
+Each method beside the package whose files it reads and writes, on data that no fixture holds; \`npm run test:parity -- --write\`
+writes the tables, all of them or those of \`--only SECTION\`: each says when it was run, and with which seed.
 \`test/parity/\` has the scripts; they need the packages and are no part of \`npm test\`.
 
 Models: the embedded one, and random ones of four families whose values and widths come from the seed: Llama with shared heads (float16),
