@@ -24,9 +24,9 @@ const specs = await Promise.all(
 describe('every example runs', () => {
   for (const [, , spec] of specs) {
     for (const line of spec.examples) {
-      test(line, { timeout: 300_000 }, () => {
+      test(line, { timeout: 600_000 }, () => {
         const { args, input } = parseExample(line)
-        const { status, stderr, stdout } = fewbit(args, { cwd, input })
+        const { status, stderr, stdout } = fewbit(args, { cwd, input, timeoutMs: 580_000 }) // the demo on WASM, another test beside it
         expect(stderr).not.toContain('error:')
         expect(status).toBe(0)
         expect(stdout.length).toBeGreaterThan(0)

@@ -55,7 +55,7 @@ export function fewbit(
     input: options.input ?? '',
     encoding: 'utf8',
     env: { ...process.env, NO_COLOR: '1', ...options.env },
-    timeout: options.timeoutMs ?? 280_000,
+    timeout: options.timeoutMs ?? 110_000,
   })
   return { status, stdout, stderr }
 }

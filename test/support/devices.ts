@@ -15,6 +15,9 @@ const addon = findAddon()
 /** Every one that can be opened; what cannot is printed with the reason. */
 export const COMPILED: readonly Device[] = [{ name: 'wasm', backend: 'wasm' }, ...native()]
 
+/** Devices of the records that this machine lacks: without a compiler there is no addon. */
+export const MISSING: readonly string[] = 'missing' in addon ? ['cpu'] : []
+
 function native(): Device[] {
   if ('missing' in addon) {
     console.log(`skipped: cpu, all instruction sets: ${addon.missing.join('; ')}`)

@@ -26,10 +26,15 @@ export class Walked {
   onTheFly = false
   serialisable = false
 
-  /** The same fields of the record, in the same form. */
-  static claims({ capabilities }: Method): unknown {
+  /** The same fields of the record, in the same form, without the devices that could not be walked here. */
+  static claims({ capabilities }: Method, missing: readonly string[]): unknown {
     const { bits, devices, onTheFly, serialisable } = capabilities
-    return { bits: [...bits].sort(rising), devices: [...devices].sort(), onTheFly, serialisable }
+    return {
+      bits: [...bits].sort(rising),
+      devices: devices.filter((d) => !missing.includes(d)).sort(),
+      onTheFly,
+      serialisable,
+    }
   }
 
   shown(): unknown {
