@@ -8,11 +8,12 @@
 namespace fb::blocks {
 namespace {
 
-/** 32 codes, low nibbles first. */
+/** 2 BYTES codes, low nibbles first. */
+template <int BYTES>
 void open_nibbles(const uint8_t* in, uint8_t* codes) {
-  for (int i = 0; i < 16; i++) {
+  for (int i = 0; i < BYTES; i++) {
     codes[i] = in[i] & 15;
-    codes[i + 16] = in[i] >> 4;
+    codes[i + BYTES] = in[i] >> 4;
   }
 }
 
@@ -26,17 +27,14 @@ void open(Type type, const uint8_t* block, uint8_t* codes, float* scale) {
   switch (type) {
     case IQ4_NL:
       *scale = half_at(block);
-      return open_nibbles(block + 2, codes);
+      return open_nibbles<16>(block + 2, codes);
     case MXFP4:
       *scale = e8m0_half(block[0]);
-      return open_nibbles(block + 1, codes);
+      return open_nibbles<16>(block + 1, codes);
     case NVFP4:
       for (int g = 0; g < 4; g++) {
         scale[g] = ue4m3(block[g]) * 0.5f;
-        for (int i = 0; i < 8; i++) {
-          codes[16 * g + i] = block[4 + 8 * g + i] & 15;
-          codes[16 * g + i + 8] = block[4 + 8 * g + i] >> 4;
-        }
+        open_nibbles<8>(block + 4 + 8 * g, codes + 16 * g);
       }
       return;
     case TQ1_0:

@@ -65,12 +65,11 @@ inline void read_group(const Weight& w, const uint8_t* at, LaneScales& s) {
   }
 }
 
-inline void decode_chunk(const Weight& w, const uint8_t* codes, const LaneScales& s, int from, int to, float* out) {
-  uint8_t bytes[8 * VECTOR];
-  unpack_chunk(w.bits, codes, bytes);
+/** Columns [from, to) of an unpacked chunk, all of one group. */
+inline void decode_columns_of_group(const Weight& w, const uint8_t* bytes, const LaneScales& s, int from, int to, float* out) {
   for (int k = from; k < to; k++) {
     const uint8_t* q = bytes + (k >> 2) * VECTOR + (k & 3);
-    float* o = out + (k - from) * PANEL_ROWS;
+    float* o = out + k * PANEL_ROWS;
     if (w.scheme == Scheme::Float8) {
       for (int lane = 0; lane < PANEL_ROWS; lane++) o[lane] = float8_value(w.mantissa, w.unit, q[lane * 4]) * s.scale[lane];
     } else if (w.scheme == Scheme::Lookup16) {
@@ -145,6 +144,8 @@ inline void decode_dense(const Weight& w, const uint8_t* panel, int from, int to
 /** Columns [from, to) of a panel as float32 [to - from][16]; `from` is a multiple of 32. */
 inline void decode_panel(const Weight& w, const uint8_t* panel, int from, int to, float* out) {
   if (is_dense(w.scheme)) return decode_dense(w, panel, from, to, out);
+  LaneScales scales;
+  const uint8_t* read = nullptr;
   for (int k = from; k < to; k += CHUNK, out += CHUNK * PANEL_ROWS) {
     if (is_superblock(w.scheme)) {
       const uint8_t* block = panel + w.group_bytes * (size_t)(k / SUPERBLOCK);
@@ -154,10 +155,12 @@ inline void decode_panel(const Weight& w, const uint8_t* panel, int from, int to
     }
     const uint8_t* span = panel + w.group_bytes * (size_t)(k / w.span);
     const int count = to - k < CHUNK ? to - k : CHUNK;
-    LaneScales scales;
-    for (int from = 0; from < count; from += w.group) {
-      read_group(w, scales_of(w, span, from / w.group), scales);
-      decode_chunk(w, span + k % w.span / CHUNK * chunk_bytes(w.bits), scales, from, min(from + w.group, count), out + from * PANEL_ROWS);
+    uint8_t bytes[8 * VECTOR];
+    unpack_chunk(w.bits, span + k % w.span / CHUNK * chunk_bytes(w.bits), bytes);
+    for (int first = 0; first < count; first += w.group) {
+      const uint8_t* at = scales_of(w, span, first / w.group);
+      if (at != read) read_group(w, read = at, scales);
+      decode_columns_of_group(w, bytes, scales, first, min(first + w.group, count), out);
     }
   }
 }
