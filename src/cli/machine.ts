@@ -1,6 +1,6 @@
 // What this machine is, in words: reported beside every measured figure.
 import { availableParallelism, cpus, totalmem } from 'node:os'
-import { counted } from './progress.ts'
+import { counted } from '../core/counted.ts'
 
 /** `AMD EPYC, 2 threads, 24 GiB, linux x64, Node 20.20.2`. */
 export function machineName(): string {

@@ -1,10 +1,11 @@
 // `fewbit bench MODEL`: prompt and decode speed, load time and peak memory on this machine. Makes its own ids: no tokenizer is needed.
 import { prepareModel } from '../../api/prepare.ts'
+import { counted } from '../../core/counted.ts'
 import { command } from '../command.ts'
 import { machineName } from '../machine.ts'
 import { measureSpeed } from '../measure.ts'
 import { PRECISION_OPTIONS, precisionOf, RUN_OPTIONS, wholeNumber } from '../options.ts'
-import { counted, formatBytes } from '../progress.ts'
+import { formatBytes } from '../progress.ts'
 import { deviceOf, openSource } from '../session.ts'
 
 export default command({

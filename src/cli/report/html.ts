@@ -1,5 +1,6 @@
 // The report: one self-contained page (no script needed, no network), readable on a phone, in print, dark and light.
-import { counted, formatBytes, formatSeconds } from '../progress.ts'
+import { counted } from '../../core/counted.ts'
+import { formatBytes, formatSeconds } from '../progress.ts'
 import { bars, escapeHtml, scatter } from './charts.ts'
 import type { Comparison, ComparisonRow } from './types.ts'
 

@@ -83,7 +83,7 @@ export class ErrorMoment {
   private readonly columns: number
   private readonly kernels: QuantizerKernels | undefined
   private sums: Float64Array
-  rows = 0
+  private rows = 0
 
   constructor(outputs: number, columns: number, kernels: QuantizerKernels | undefined) {
     this.outputs = outputs

@@ -47,11 +47,11 @@ export async function quantizeTensor(
   const [rows, columns] = tensor.shape
   const w = kernels ? kernels.toFloat32(tensor) : toFloat32(tensor)
   refuseNonFinite(name, 'element', w, 'the checkpoint may be damaged, or leave this module float')
-  const { h, d } = together(halves)
-  refuseNonFinite(name, 'second moment of the inputs: element', h, 'the model overflows on the calibration data')
-  refuseNonFinite(name, 'error of the outputs: element', d, 'the model overflows on the calibration data')
-  const target = await targetWeight({ rows, columns, w, halves }, kernels)
-  const problem: Problem = { scheme, rows, columns, w: target, h }
+  const all = together(halves)
+  refuseNonFinite(name, 'second moment of the inputs: element', all.h, 'the model overflows on the calibration data')
+  refuseNonFinite(name, 'error of the outputs: element', all.d, 'the model overflows on the calibration data')
+  const target = await targetWeight({ rows, columns, w, halves }, kernels, all)
+  const problem: Problem = { scheme, rows, columns, w: target, h: all.h }
   const dtype = codebookDtype(tensor)
   const result = kernels ? await runLinear(kernels, problem, search, dtype) : quantizeLinear(problem, search, dtype)
   return {

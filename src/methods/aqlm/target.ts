@@ -149,15 +149,15 @@ async function bestChange(
   return best
 }
 
-/** The weight that is approximated; the weight itself where the inputs are zero or too few to tell. */
+/** The weight that is approximated; the weight itself where the inputs are zero or too few to tell. `all`: the halves as one. */
 export async function targetWeight(
   problem: TargetProblem,
   kernels: QuantizerKernels | undefined,
+  all: TargetData = together(problem.halves),
 ): Promise<Float32Array> {
   const { halves, columns, w } = problem
-  const data = together(halves)
-  const unit = meanDiagonal(columns, data.h)
+  const unit = meanDiagonal(columns, all.h)
   if (halves.some(({ count }) => count === 0) || !(unit > 0)) return w
   const { lambda, alpha } = await bestChange(problem, unit, kernels)
-  return alpha > 0 ? (await changed(problem, { data, lambda, alpha }, kernels)).target : w
+  return alpha > 0 ? (await changed(problem, { data: all, lambda, alpha }, kernels)).target : w
 }

@@ -1,5 +1,6 @@
 // Which tensor of a file gets which type: the rules of llama-quantize (llama.cpp/src/llama-quant.cpp) for every file type, and
 // those of its converter (convert_hf_to_gguf.py --outtype). Names and order of tensors are GGUF's.
+import { counted } from '../../core/counted.ts'
 import { ConfigError, UnsupportedError } from '../../core/errors.ts'
 import type { ModelInfo, QuantizationPlan, TensorInfo, TensorPlan } from '../types.ts'
 import type { Gguf, GgufSettings } from './config.ts'
@@ -83,7 +84,7 @@ function fallbackWarnings(choices: readonly Choice[]): string[] {
   const counts = new Map<string, number>()
   for (const choice of choices)
     if ('note' in choice && choice.note) counts.set(choice.note, (counts.get(choice.note) ?? 0) + 1)
-  return [...counts].map(([note, count]) => `${count} ${count === 1 ? 'tensor' : 'tensors'}: ${note}`)
+  return [...counts].map(([note, count]) => `${counted(count, 'tensor')}: ${note}`)
 }
 
 function planTensor(tensor: TensorInfo, choice: Choice, config: Gguf, warnings: string[]): TensorPlan<GgufSettings> {

@@ -1,0 +1,4 @@
+/** `1 tensor`, `2 tensors`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`
+}
